@@ -1,0 +1,64 @@
+# Two environments, because LLaMA-Factory 0.9.5 pins datasets<=4.0.0 and ms-swift 4.6 needs datasets>=4.7:
+#   .venv        LLaMA-Factory, evaluation, development tools
+#   .venv-swift  ms-swift
+PYTHON ?= python3
+UV_VERSION := 0.13.8
+LF := .venv
+SWIFT := .venv-swift
+DFT_DATA_DIR ?= $(wildcard ../shared/data)
+export DFT_DATA_DIR
+export TORCH_EXTENSIONS_DIR ?= $(CURDIR)/.cache/torch_extensions
+
+.DEFAULT_GOAL := help
+.PHONY: help setup toolchains format demo test check bench lock clean
+
+help:  ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
+
+setup: $(LF)/.ready $(SWIFT)/.ready  ## make both environments (about a minute)
+
+$(LF)/.ready: requirements/llamafactory.lock
+$(SWIFT)/.ready: requirements/ms_swift.lock
+$(LF)/.ready $(SWIFT)/.ready: setup.cfg
+	$(PYTHON) -m venv --clear $(@D)
+	$(@D)/bin/python -m pip install --quiet uv==$(UV_VERSION)
+	$(@D)/bin/uv pip install --quiet --python $(@D)/bin/python --require-hashes --requirement $(filter %.lock,$^)
+	$(@D)/bin/uv pip install --quiet --python $(@D)/bin/python --no-deps --no-build-isolation --editable .
+	touch $@
+
+lock: $(LF)/.ready  ## resolve requirements/*.in into the locks
+	for name in llamafactory ms_swift; do \
+	  $(LF)/bin/uv pip compile --quiet --python-version 3.11 --python-platform linux --generate-hashes --upgrade \
+	    --custom-compile-command "make lock" --output-file requirements/$$name.lock requirements/$$name.in; done
+
+toolchains:  ## system packages the tests use (as root, Debian)
+	if ! command -v chromium >/dev/null; then \
+	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium >/dev/null; fi
+
+format: $(LF)/.ready  ## format the code
+	$(LF)/bin/ruff check --fix --quiet . ; $(LF)/bin/ruff format --quiet .
+
+check: $(LF)/.ready  ## format, lint, types, import contracts, quick tests (under two minutes)
+	$(LF)/bin/ruff format --check --quiet .
+	$(LF)/bin/ruff check --quiet .
+	mkdir -p .cache/mypy && ln -sfn ../../eval .cache/mypy/dft_eval
+	MYPYPATH=.cache/mypy $(LF)/bin/mypy -p dft_plugin -p dft_eval
+	$(LF)/bin/lint-imports
+	$(LF)/bin/python -m pytest -q -m "not slow"
+
+test: check $(SWIFT)/.ready  ## everything (under 25 minutes on two cores)
+	$(LF)/bin/python -m pytest -q -m "slow and not swift"
+	TORCH_EXTENSIONS_DIR=$(TORCH_EXTENSIONS_DIR)_swift $(SWIFT)/bin/python -m pytest -q -m swift tests/integrations
+
+demo: setup  ## train SFT and DFT through both frameworks and open the report's numbers (under 10 minutes)
+	$(LF)/bin/dft demo --out demo_out
+
+bench: setup  ## the speed and memory ratios of the README
+	$(LF)/bin/python tests/benchmarks/import_time.py
+	$(LF)/bin/python tests/benchmarks/linear_loss.py --against native trl
+	$(LF)/bin/python tests/benchmarks/linear_loss.py --frozen-head --against native
+	$(LF)/bin/python tests/benchmarks/trainer_step.py --framework llamafactory
+	$(SWIFT)/bin/python tests/benchmarks/trainer_step.py --framework ms_swift
+
+clean:  ## remove both environments and every output
+	rm -rf $(LF) $(SWIFT) .cache demo_out runs

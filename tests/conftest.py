@@ -1,0 +1,33 @@
+"""Seeds, and what a skipped prerequisite means: skipped by name on a desk, a failure in CI."""
+
+import importlib.util
+import os
+import random
+from pathlib import Path
+
+import pytest
+
+IS_CI = os.environ.get("CI") == "true"
+
+
+@pytest.fixture(autouse=True)
+def _seeds() -> None:
+    random.seed(0)
+    if importlib.util.find_spec("torch") is not None:
+        import torch
+
+        torch.manual_seed(0)
+
+
+def require(is_there: bool, what: str) -> None:
+    """Skip by name where a prerequisite is absent; fail in CI, where everything must be there."""
+    if not is_there:
+        (pytest.fail if IS_CI else pytest.skip)(f"needs {what}")
+
+
+@pytest.fixture(scope="session")
+def data_dir() -> Path:
+    """The benchmark data, by DFT_DATA_DIR."""
+    folder = os.environ.get("DFT_DATA_DIR", "")
+    require(bool(folder) and Path(folder).is_dir(), "benchmark data in the folder named by DFT_DATA_DIR")
+    return Path(folder).resolve()
