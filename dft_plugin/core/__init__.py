@@ -1,0 +1,1 @@
+"""Tensors only: objectives, reduction, losses, token statistics. Knows no framework."""

@@ -1,0 +1,253 @@
+"""The engine of `linear_loss`: loss and gradients of a vocabulary projection, one chunk of logits at a time.
+
+For each chunk of c kept tokens there are three matrix products and nothing else of their size:
+
+    logits = h W^T            (c, V)  into the one chunk buffer
+    logits -> p - onehot      (c, V)  in place, with nll (c,)
+    w = weigh(nll)            (c,)
+    dH = w * (logits W)       (c, H)  w never touches a (c, V) array
+    dW += logits^T (w * h)    (V, H)  not with a frozen head
+
+The gradients exist when forward returns; backward multiplies them by the gradient of the loss. Weights that
+depend on a whole sequence fit in as a first pass without gradients, whose nll makes the `weigh` of a second.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import pairwise
+from types import ModuleType
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from dft_plugin.core import row_softmax
+from dft_plugin.core.reduction import KeptTokens
+from dft_plugin.core.row_softmax import RowStatistics, row_blocks
+
+_HAS_TRITON = importlib.util.find_spec("triton") is not None
+# Adding chunks into a bfloat16 dW costs accuracy from here on: 2.3e-3 becomes 3.3e-3 at 57 chunks.
+_MAX_LOW_PRECISION_SUMS = 16
+# Rows of dW that a float32 accumulation adds at a time.
+_TILE_ROWS = 8192
+
+
+@dataclass(frozen=True)
+class LinearCall:
+    """One call of the fused loss, without its differentiable tensors.
+
+    Attributes:
+        kept: Positions that carry loss.
+        weigh: (slice of the kept tokens, their statistics) -> their weights, shape (c,).
+        token_scale: Factor of each kept token's loss, shape (N,), in the dtype of the statistics; or None.
+        divisor: What the summed token losses are divided by.
+        logit_scale: Factor of the logits.
+        logit_softcap: Bound of the logits, applied after the factor.
+        chunk_size: Most rows of logits at a time.
+        dtype: Dtype of the matrix products.
+        needs_grad: Whether hidden, weight and bias need a gradient.
+        with_entropy: Whether `weigh` reads the entropies.
+    """
+
+    kept: KeptTokens
+    weigh: Callable[[slice, RowStatistics], Tensor]
+    token_scale: Tensor | None
+    divisor: float
+    logit_scale: float
+    logit_softcap: float | None
+    chunk_size: int
+    dtype: torch.dtype
+    needs_grad: tuple[bool, bool, bool]
+    with_entropy: bool
+
+    @property
+    def statistics_dtype(self) -> torch.dtype:
+        """Float64 for float64 inputs, else float32: bf16 log-probabilities would be off by about 1e-2."""
+        return torch.float64 if self.dtype == torch.float64 else torch.float32
+
+
+class LinearResult(NamedTuple):
+    """Loss (scalar), nll, objective weight and rank-one flag of each kept token (N,); only the loss has a graph."""
+
+    loss: Tensor
+    nll: Tensor
+    token_weight: Tensor
+    is_top: Tensor
+
+
+def chunked_linear_loss(hidden: Tensor, weight: Tensor, bias: Tensor | None, call: LinearCall) -> LinearResult:
+    """Token-weighted cross-entropy of hidden @ weight.T + bias over the kept tokens.
+
+    Args:
+        hidden: Shape (..., T, H).
+        weight: Shape (V, H).
+        bias: Shape (V,), or None.
+        call: Everything else.
+    """
+    return LinearResult(*_ChunkedLinearLoss.apply(hidden, weight, bias, call))  # type: ignore[no-untyped-call]
+
+
+def even_chunks(num_rows: int, chunk_size: int) -> list[slice]:
+    """The fewest slices of at most `chunk_size` rows, equal to within one row: a ragged tail costs a whole chunk."""
+    num_chunks = -(-num_rows // chunk_size)
+    bounds = [index * num_rows // max(num_chunks, 1) for index in range(num_chunks + 1)]
+    return [slice(start, stop) for start, stop in pairwise(bounds)]
+
+
+class _ChunkedLinearLoss(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, call: LinearCall) -> LinearResult:
+        with torch.autocast(hidden.device.type, enabled=False):  # dtypes are chosen here, one by one
+            result, grads = _loss_and_gradients(hidden, weight, bias, call)
+        ctx.save_for_backward(grads.hidden, grads.weight, grads.bias, call.kept.rows)
+        ctx.inputs = [(x.shape, x.dtype) for x in (hidden, weight, bias) if x is not None]
+        ctx.is_scaled = False
+        ctx.mark_non_differentiable(result.nll, result.token_weight, result.is_top)
+        return result
+
+    @staticmethod
+    def backward(ctx: Any, grad_loss: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
+        if torch.is_grad_enabled():
+            raise RuntimeError(
+                "create_graph=True through linear_loss: its gradients were made in forward and have no graph of their "
+                "own. Use logits_loss for derivatives of gradients."
+            )
+        if ctx.is_scaled:
+            raise RuntimeError(
+                "second backward through one linear_loss: its gradients were made once, in forward, and the first "
+                "backward has scaled them in place. Call linear_loss again instead of using retain_graph=True."
+            )
+        grad_hidden, grad_weight, grad_bias, rows = ctx.saved_tensors
+        # On a GPU, waiting for the scalar costs more than multiplying by one.
+        if grad_loss.device.type != "cpu" or grad_loss != 1:
+            ctx.is_scaled = True
+            for grad in (grad_hidden, grad_weight, grad_bias):
+                if grad is not None:
+                    grad.mul_(grad_loss)
+        if grad_hidden is not None:
+            shape, dtype = ctx.inputs[0]
+            packed = grad_hidden.to(dtype)
+            grad_hidden = packed.new_zeros(shape)
+            grad_hidden.view(-1, shape[-1]).index_copy_(0, rows, packed)
+        if grad_weight is not None:
+            grad_weight = grad_weight.to(ctx.inputs[1][1])
+        if grad_bias is not None:
+            grad_bias = grad_bias.to(ctx.inputs[2][1])
+        return grad_hidden, grad_weight, grad_bias, None
+
+
+def _loss_and_gradients(
+    hidden: Tensor, weight: Tensor, bias: Tensor | None, call: LinearCall
+) -> tuple[LinearResult, _Gradients]:
+    rows, targets = call.kept.rows, call.kept.targets
+    chunks = even_chunks(rows.numel(), call.chunk_size)
+    grads = _Gradients(hidden, weight, bias, call, num_chunks=len(chunks))
+    flat_hidden = hidden.reshape(-1, hidden.shape[-1])
+    projection = weight.to(call.dtype)
+    offset = None if bias is None else bias.to(call.dtype)
+    buffer = hidden.new_empty((-(-rows.numel() // max(len(chunks), 1)), weight.shape[0]), dtype=call.dtype)
+    nll = hidden.new_empty(rows.shape, dtype=call.statistics_dtype)
+    token_weight, is_top = torch.empty_like(nll), torch.empty_like(targets, dtype=torch.bool)
+    row_math = _row_math(hidden.device.type, call.dtype)
+    for chunk in chunks:
+        # Only kept rows are ever read, so NaN in a masked one cannot leak.
+        h = flat_hidden.index_select(0, rows[chunk]).to(call.dtype)
+        logits = buffer[: h.shape[0]]
+        if offset is None:
+            torch.mm(h, projection.t(), out=logits)
+        else:
+            torch.addmm(offset, h, projection.t(), out=logits)
+        statistics = row_math.softmax_rows_(
+            logits,
+            targets[chunk],
+            _target_logits(logits, h, projection, offset, targets[chunk], call.statistics_dtype),
+            logit_scale=call.logit_scale,
+            logit_softcap=call.logit_softcap,
+            with_grad=any(call.needs_grad),
+            with_entropy=call.with_entropy,
+        )
+        nll[chunk], is_top[chunk] = statistics.nll, statistics.is_top
+        token_weight[chunk] = call.weigh(chunk, statistics)
+        factor = token_weight[chunk] if call.token_scale is None else token_weight[chunk] * call.token_scale[chunk]
+        grads.add(chunk, logits, h, projection, factor * call.logit_scale)
+    scaled = token_weight if call.token_scale is None else token_weight * call.token_scale
+    return LinearResult((scaled * nll).sum() / call.divisor, nll, token_weight, is_top), grads.finished()
+
+
+def _target_logits(
+    logits: Tensor, h: Tensor, projection: Tensor, offset: Tensor | None, targets: Tensor, dtype: torch.dtype
+) -> Tensor:
+    """Logit of each target, shape (c,); in low precision a float32 dot, which halves the gradient's error."""
+    if logits.dtype == dtype:
+        return logits.gather(1, targets[:, None]).squeeze(1)
+    exact = (h.to(dtype) * projection.index_select(0, targets)).sum(1)
+    return exact if offset is None else exact + offset.index_select(0, targets)
+
+
+def _row_math(device_type: str, dtype: torch.dtype) -> ModuleType:
+    """The Triton kernel on a GPU, else plain PyTorch; the same numbers either way."""
+    if device_type != "cuda" or dtype == torch.float64 or not _HAS_TRITON:
+        return row_softmax
+    from dft_plugin.core import row_kernel
+
+    return row_kernel
+
+
+class _Gradients:
+    """Gradients of the loss with respect to hidden (kept rows only), weight and bias, summed over chunks.
+
+    float16 gradients wait in float32 for the gradient of the loss: a gradient scaler multiplies it by 2^16
+    exactly because unscaled ones underflow.
+    """
+
+    def __init__(
+        self, hidden: Tensor, weight: Tensor, bias: Tensor | None, call: LinearCall, *, num_chunks: int
+    ) -> None:
+        self.hidden: Tensor | None = None
+        self.weight: Tensor | None = None
+        self.bias: Tensor | None = None
+        self._divisor = call.divisor
+        self._dtypes = [torch.float32 if call.dtype == torch.float16 else x.dtype for x in (hidden, weight)]
+        needs_hidden, needs_weight, needs_bias = call.needs_grad
+        if needs_hidden:
+            self.hidden = hidden.new_empty((call.kept.rows.numel(), hidden.shape[-1]), dtype=self._dtypes[0])
+        if needs_weight:
+            is_long_sum = call.dtype == torch.bfloat16 and num_chunks > _MAX_LOW_PRECISION_SUMS
+            self.weight = weight.new_zeros(weight.shape, dtype=torch.float32 if is_long_sum else self._dtypes[1])
+        if needs_bias and bias is not None:
+            self.bias = bias.new_zeros(bias.shape, dtype=call.statistics_dtype)
+
+    def add(self, chunk: slice, grad_logits: Tensor, h: Tensor, projection: Tensor, factor: Tensor) -> None:
+        """Adds one chunk: `grad_logits` (c, V) of the unweighted nll, `h` (c, H), `factor` (c,) of each token."""
+        if self.hidden is not None:
+            self.hidden[chunk] = torch.mm(grad_logits, projection) * (factor / self._divisor)[:, None]
+        if self.weight is not None:
+            self._add_weight(grad_logits, h, factor, is_first=chunk.start == 0)
+        if self.bias is not None:
+            for block in row_blocks(grad_logits):
+                rows = grad_logits[block].to(self.bias.dtype)
+                self.bias.addmv_(rows.t(), factor[block], alpha=1 / self._divisor)
+
+    def _add_weight(self, grad_logits: Tensor, h: Tensor, factor: Tensor, *, is_first: bool) -> None:
+        assert self.weight is not None
+        if self.weight.dtype == grad_logits.dtype:
+            weighted_h = (h * factor[:, None]).to(h.dtype)
+            # beta=0 for the first chunk: nothing to read back
+            self.weight.addmm_(grad_logits.t(), weighted_h, beta=0 if is_first else 1, alpha=1 / self._divisor)
+            return
+        # float16 has no room for h times a small probability, so the chunk's largest factor stays outside
+        peak = factor.abs().amax().clamp(min=torch.finfo(factor.dtype).tiny)
+        weighted_h = (h * (factor / peak)[:, None]).to(h.dtype)
+        for start in range(0, self.weight.shape[0], _TILE_ROWS):
+            tile = slice(start, start + _TILE_ROWS)
+            product = torch.mm(grad_logits[:, tile].t(), weighted_h)
+            self.weight[tile].addcmul_(product, peak, value=1 / self._divisor)
+
+    def finished(self) -> _Gradients:
+        """Itself, with a float32 sum of many bfloat16 chunks rounded once."""
+        if self.weight is not None:
+            self.weight = self.weight.to(self._dtypes[1])
+        return self

@@ -1,0 +1,108 @@
+"""The Triton row kernel against its portable form, in Triton's interpreter: no GPU needed."""
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from dft_plugin import linear_loss
+from tests.conftest import require
+
+# Run in its own process: Triton reads TRITON_INTERPRET when it is imported.
+COMPARE = """
+import json
+import torch
+from dft_plugin.core import row_kernel, row_softmax
+
+row_kernel._BLOCK = 64
+distances = {}
+generator = torch.Generator().manual_seed(0)
+for dtype in (torch.float32, torch.bfloat16, torch.float16):
+    for scale, softcap in ((1.0, None), (-1.3, 2.0)):
+        for vocab in (1, 64, 150):
+            logits = (3 * torch.randn(3, vocab, generator=generator)).to(dtype)
+            if vocab == 150:
+                logits[:, :70] = -torch.inf * scale  # more than a block, as a padded vocabulary has
+            targets = torch.randint(vocab // 2, vocab, (3,), generator=generator)
+            exact = logits.gather(1, targets[:, None]).squeeze(1).float() + 0.01
+            grads, statistics = [], []
+            for module in (row_softmax, row_kernel):
+                rows = logits.clone()
+                options = {"logit_scale": scale, "logit_softcap": softcap, "with_entropy": True}
+                statistics.append(module.softmax_rows_(rows, targets, exact, with_grad=True, **options))
+                grads.append(rows.float())
+            case = f"{dtype} scale={scale} softcap={softcap} vocab={vocab}"
+            distances[case] = [
+                float((a.float() - b.float()).abs().max()) for a, b in (*zip(*statistics), grads)
+            ]
+            untouched = logits.clone()
+            only = row_kernel.softmax_rows_(
+                untouched, targets, exact, logit_scale=scale, logit_softcap=softcap, with_grad=False, with_entropy=False
+            )
+            assert only.entropy is None and torch.equal(only.nll, statistics[1].nll)
+            assert torch.equal(untouched, logits), "statistics alone must not write"
+print(json.dumps(distances))
+"""
+
+
+@pytest.fixture(scope="module")
+def distances():
+    require(importlib.util.find_spec("triton") is not None, "triton")
+    environment = os.environ | {"TRITON_INTERPRET": "1"}
+    # the interpreter computes 0 * -inf in lanes that the kernel then discards
+    command = [sys.executable, "-W", "ignore", "-c", COMPARE]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def test_the_kernel_equals_the_portable_form(distances):
+    assert len(distances) == 18
+    for case, (nll, is_top, entropy, grad) in distances.items():
+        one_unit = {"torch.float32": 1e-6, "torch.bfloat16": 2**-8, "torch.float16": 2**-11}[case.split()[0]]
+        assert nll < 5e-6, case
+        assert is_top == 0, case
+        assert entropy < 5e-6, case
+        assert grad <= one_unit * 2, case
+
+
+@pytest.mark.parametrize("dtype", ["bf16", "fp16", "fp32"])
+def test_the_kernel_compiles_for_hopper(dtype, tmp_path, monkeypatch):
+    require(importlib.util.find_spec("triton") is not None, "triton")
+    monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
+    import triton
+    from triton.backends.compiler import GPUTarget
+    from triton.compiler import ASTSource
+
+    from dft_plugin.core import row_kernel
+
+    flags = {"has_softcap": True, "with_grad": True, "with_entropy": True, "block_size": row_kernel._BLOCK}
+    types = ["*" + dtype, "*i64", "*fp32", "*fp32", "*i1", "*fp32", "i32", "fp32", "fp32", *["constexpr"] * 4]
+    signature = dict(zip(row_kernel._softmax_rows_kernel.arg_names, types, strict=True))
+    aligned = {(index,): [["tt.divisibility", 16]] for index in range(7)}
+    source = ASTSource(row_kernel._softmax_rows_kernel, signature, flags, aligned)
+    options = {"num_warps": row_kernel._NUM_WARPS}
+    ptx = triton.compile(source, target=GPUTarget("cuda", 90, 32), options=options).asm["ptx"]
+    assert "st.global.v4" in ptx, "rows of an aligned vocabulary move 16 bytes at a time"
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
+@pytest.mark.parametrize("softcap", [None, 5.0])
+def test_on_a_gpu_the_fused_loss_equals_that_on_a_cpu(dtype, softcap):
+    hidden, weight = torch.randn(3, 67, 64).to(dtype), torch.randn(1003, 64).to(dtype)
+    labels = torch.randint(1003, (3, 67))
+    results = []
+    for device in ("cpu", "cuda"):
+        leaves = [x.to(device, copy=True).requires_grad_() for x in (hidden, weight)]
+        loss = linear_loss(*leaves, labels, logit_scale=0.2, logit_softcap=softcap, chunk_size=50).loss
+        loss.backward()
+        results.append([loss.detach().cpu(), *(leaf.grad.cpu() for leaf in leaves)])
+    for cpu, gpu in zip(*results, strict=True):
+        distance = (cpu.double() - gpu.double()).norm() / cpu.double().norm()
+        assert distance < {torch.float32: 1e-4, torch.bfloat16: 1e-2, torch.float16: 2e-3}[dtype]
