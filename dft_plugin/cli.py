@@ -1,0 +1,119 @@
+"""The `dft` command: wiring only; every verb imports what it needs when it runs."""
+
+from __future__ import annotations
+
+import json
+import logging
+import signal
+import sys
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+
+from dft_plugin.errors import ConfigError, DftError, MissingPrerequisiteError
+
+# Base of every complaint about the command line; some versions of typer bring their own copy of click.
+_UsageError: type[typer.BadParameter] = typer.BadParameter.__mro__[2]
+
+EXIT_FAILED, EXIT_USAGE, EXIT_MISSING, EXIT_INTERRUPTED = 1, 2, 3, 130
+
+app = typer.Typer(
+    name="dft",
+    help="Dynamic Fine-Tuning and its family for LLaMA-Factory and ms-swift.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
+
+
+@app.callback()
+def _main() -> None:
+    """Dynamic Fine-Tuning and its family for LLaMA-Factory and ms-swift."""
+
+
+@app.command(epilog="Example: dft doctor --json")
+def doctor(as_json: Json = False) -> None:
+    """Print versions, probe each installed framework, check the losses on this machine.
+
+    Exit code 1 where no framework is installed or a probe fails.
+    """
+    from dft_plugin.doctor import diagnose
+
+    diagnosis = diagnose()
+    if as_json:
+        _print_json(diagnosis.to_dict())
+    else:
+        from dft_plugin.tables import print_diagnosis
+
+        print_diagnosis(diagnosis)
+    raise typer.Exit(0 if diagnosis.is_healthy else EXIT_FAILED)
+
+
+@app.command(epilog="Example: dft objectives")
+def objectives(as_json: Json = False) -> None:
+    """List the objectives: the words for `loss_type`, their weights, options and sources."""
+    from dft_plugin.core.objectives import describe_objectives
+
+    rows = describe_objectives()
+    if as_json:
+        _print_json({"objectives": rows})
+    else:
+        from dft_plugin.tables import print_objectives
+
+        print_objectives(rows)
+
+
+@app.command(epilog="Example: dft demo --out demo_out --seeds 3")
+def demo(
+    out: Annotated[Path, typer.Option(help="Output folder; an interrupted demo of the same settings resumes.")] = Path(
+        "demo_out"
+    ),
+    seeds: Annotated[int, typer.Option(min=1, help="How many seeds.")] = 1,
+    seed: Annotated[int, typer.Option(min=0, help="The first seed.")] = 0,
+    jobs: Annotated[int, typer.Option(min=1, help="Training processes at once, one thread each.")] = 2,
+    swift_python: Annotated[
+        Path | None, typer.Option(help="Interpreter of the ms-swift environment; by default .venv-swift's.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Train a tiny model with SFT and DFT through the real frameworks; write a report of what each is good for."""
+    from rich.console import Console
+
+    from dft_plugin.demo.run import DemoSettings, run_demo
+
+    settings = DemoSettings(out=out, seeds=seeds, seed=seed, jobs=jobs, swift_python=swift_python)
+    result = run_demo(settings, Console(stderr=as_json))
+    if as_json:
+        _print_json({"results": result.results, "report": str(result.report_html)})
+
+
+def _print_json(result: object) -> None:
+    typer.echo(json.dumps(result, indent=2))
+
+
+def main() -> None:
+    """Entry point of the console command; turns every way to end into its exit code."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # verbs end their children on the way out
+    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(message)s")
+    try:
+        sys.exit(app(standalone_mode=False) or 0)
+    except (KeyboardInterrupt, typer.Abort):
+        _fail("interrupted", EXIT_INTERRUPTED)
+    except _UsageError as error:
+        error.show()
+        sys.exit(EXIT_USAGE)
+    except MissingPrerequisiteError as error:
+        _fail(str(error), EXIT_MISSING)
+    except ConfigError as error:
+        _fail(str(error), EXIT_USAGE)
+    except DftError as error:
+        _fail(str(error), EXIT_FAILED)
+
+
+def _fail(message: str, code: int) -> NoReturn:
+    typer.echo(f"dft: {message}", err=True)
+    sys.exit(code)

@@ -1,0 +1,113 @@
+"""`loss_type` and `loss_config` as users write them, checked before any model is loaded."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from dft_plugin.core.objectives import OBJECTIVES, Objective, get_objective
+from dft_plugin.errors import ConfigError, OptionError, UnknownObjectiveError
+
+ENV_LOSS_CONFIG = "DFT_LOSS_CONFIG"
+# Options that say how the loss is computed, not what is trained; a resumed run may change them.
+EXECUTION_OPTIONS = frozenset({"fused", "chunk_size", "verify"})
+
+
+class SharedOptions(BaseModel):
+    """Options every objective takes, whatever the framework.
+
+    Attributes:
+        fused: Compute the loss in `lm_head` without making the logits: "auto" does where it is exact and says why
+            where not, True refuses to train where it is not, False always makes the logits.
+        chunk_size: Rows of logits in memory at a time on the fused path; None for a size that fits.
+        verify: Compare the fused loss and gradient with the float32 logits path on the first micro-batch.
+    """
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    fused: Literal["auto"] | bool = "auto"
+    chunk_size: Annotated[int, Field(ge=1)] | None = None
+    verify: bool = True
+
+
+@dataclass(frozen=True)
+class LossConfig:
+    """One run's loss: the objective with its options, and the options shared by all.
+
+    Attributes:
+        objective: The objective, options set.
+        shared: The shared options.
+    """
+
+    objective: Objective
+    shared: SharedOptions
+
+    @classmethod
+    def parse(cls, loss_type: Any, loss_config: Any = None, *, where: str = "loss_type") -> LossConfig:
+        """Settings as a framework hands them over.
+
+        Args:
+            loss_type: Name of the objective.
+            loss_config: Mapping of options, JSON text of one, or None.
+            where: What to name in the message, for example the YAML key.
+
+        Raises:
+            UnknownObjectiveError: no such objective.
+            OptionError: not a mapping, an unknown option, or a value of the wrong type.
+        """
+        if not isinstance(loss_type, str) or loss_type not in OBJECTIVES:
+            raise UnknownObjectiveError(
+                f"{where}={loss_type!r} is not an objective of dft-plugin; known: {', '.join(OBJECTIVES)}. "
+                "`dft objectives` describes them."
+            )
+        options = _as_mapping(loss_config)
+        shared = {key: value for key, value in options.items() if key in SharedOptions.model_fields}
+        own = {key: value for key, value in options.items() if key not in shared}
+        try:
+            return cls(get_objective(loss_type, **own), SharedOptions(**shared))
+        except OptionError as error:
+            raise OptionError(f"loss_config: {error} Shared options: {_names(SharedOptions)}.") from None
+        except ValidationError as error:
+            problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+            raise OptionError(f"loss_config: {problems}. Shared options: {_names(SharedOptions)}.") from None
+
+    def record(self) -> dict[str, Any]:
+        """What a run folder and a model card state."""
+        return {
+            "loss_type": self.objective.name,
+            "loss_config": {**self.objective.options(), **dict(self.shared)},
+        }
+
+
+def require_loss_type(loss_type: Any, loss_config: Any) -> bool:
+    """Whether a loss was asked for.
+
+    Raises:
+        ConfigError: options without an objective to take them.
+    """
+    if loss_type is None and loss_config is not None:
+        raise ConfigError(f"loss_config={loss_config!r} without loss_type; add `loss_type: NAME`, or remove it.")
+    return loss_type is not None
+
+
+def _as_mapping(loss_config: Any) -> Mapping[str, Any]:
+    if loss_config is None:
+        return {}
+    if isinstance(loss_config, str):
+        try:
+            loss_config = json.loads(loss_config)
+        except json.JSONDecodeError as error:
+            raise OptionError(
+                f"loss_config={loss_config!r} is not JSON ({error}); write '{{\"option\": value}}'."
+            ) from None
+    if not isinstance(loss_config, Mapping) or not all(isinstance(key, str) for key in loss_config):
+        raise OptionError(f"loss_config={loss_config!r}; a mapping {{option: value}} is accepted.")
+    return loss_config
+
+
+def _names(model: type[BaseModel]) -> str:
+    return ", ".join(model.model_fields) or "none"
