@@ -1,0 +1,113 @@
+"""A transformers Trainer class with our loss in it, for frameworks whose trainers take none."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+from dft_plugin.config import LossConfig
+from dft_plugin.errors import ConflictError
+from dft_plugin.integrations.monitor import LossMonitor
+from dft_plugin.integrations.patching import require_parameters
+from dft_plugin.integrations.trainer_loss import TrainerLoss
+
+
+def trainer_with_loss(
+    original: Any,
+    configure: Callable[[Any], LossConfig | None],
+    *,
+    framework: str,
+    stage: str,
+    get_logger: Callable[[], Any],
+) -> type[Any]:
+    """A subclass of `original` that trains the configured loss, and is `original` where there is none.
+
+    Args:
+        original: Trainer class of the framework, a descendant of transformers.Trainer.
+        configure: The loss of a constructed trainer; None leaves it alone.
+        framework: Distribution name of the framework.
+        stage: The framework's word for the kind of training.
+        get_logger: The framework's own logger, for the banner.
+
+    Raises:
+        IntegrationError: the class lacks a method we extend, or its signature changed.
+    """
+    require_parameters(original.compute_loss, ("model", "inputs"), label=f"{original.__name__}.compute_loss")
+    require_parameters(
+        original.prediction_step, ("prediction_loss_only",), label=f"{original.__name__}.prediction_step"
+    )
+    require_parameters(original.log, ("logs",), label=f"{original.__name__}.log")
+    require_parameters(original.evaluation_loop, ("metric_key_prefix",), label=f"{original.__name__}.evaluation_loop")
+
+    @functools.wraps(original, updated=())
+    class DftTrainer(original):
+        is_dft_trainer = True
+        dft_loss: TrainerLoss | None = None
+        dft_monitor: LossMonitor | None = None
+        _metric_wants_logits = False
+
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            super().__init__(*args, **kwargs)
+            config = configure(self)
+            if config is None:
+                return
+            _refuse_split_sequences(self, config)
+            self.dft_loss = TrainerLoss(config)
+            self.dft_loss.attach(self.model, obstacle=_obstacle(self))
+            # Trainer then counts the tokens of the whole step, pops the labels before the forward and does
+            # not divide by the accumulation steps again.
+            self.compute_loss_func = self.dft_loss
+            self.dft_monitor = LossMonitor(self.dft_loss, framework=framework, stage=stage, logger=get_logger())
+            self.add_callback(self.dft_monitor)
+
+        def compute_loss(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
+            if self.dft_loss is None:
+                return super().compute_loss(model, inputs, *args, **kwargs)
+            num_items_in_batch = kwargs.get("num_items_in_batch")
+            labels = inputs.get("labels")
+            with self.dft_loss.forward(
+                labels, num_items_in_batch=num_items_in_batch, wants_logits=self._metric_wants_logits
+            ):
+                return super().compute_loss(model, inputs, *args, **kwargs)
+
+        def prediction_step(self, model: Any, inputs: Any, prediction_loss_only: bool, *args: Any, **kw: Any) -> Any:
+            self._metric_wants_logits = not prediction_loss_only
+            try:
+                return super().prediction_step(model, inputs, prediction_loss_only, *args, **kw)
+            finally:
+                self._metric_wants_logits = False
+
+        def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
+            if self.dft_loss is not None and "loss" in logs:
+                logs.update(self.dft_loss.pop_metrics("train", device=self.args.device))
+            super().log(logs, *args, **kwargs)
+
+        def evaluation_loop(self, *args: Any, **kwargs: Any) -> Any:
+            if self.dft_loss is None:
+                return super().evaluation_loop(*args, **kwargs)
+            self.dft_loss.discard("eval")
+            result = super().evaluation_loop(*args, **kwargs)
+            prefix = kwargs.get("metric_key_prefix", "eval")
+            metrics = self.dft_loss.pop_metrics("eval", device=self.args.device)
+            result.metrics.update({f"{prefix}_{key}": value for key, value in metrics.items()})
+            return result
+
+    return DftTrainer
+
+
+def _refuse_split_sequences(trainer: Any, config: LossConfig) -> None:
+    """Refuse the parallelism in which transformers takes the model's own loss, whatever `compute_loss_func` says."""
+    parallelism = getattr(trainer.accelerator, "parallelism_config", None)  # None: no parallelism was configured
+    if parallelism is not None and (parallelism.sp_enabled or parallelism.cp_enabled):
+        raise ConflictError(
+            f"loss_type={config.objective.name} with accelerate's sequence or context parallelism: transformers then "
+            "computes plain cross-entropy itself. Set both sizes to 1, or use ms-swift's sequence_parallel_size."
+        )
+
+
+def _obstacle(trainer: Any) -> str:
+    """What in the settings of a transformers Trainer rules the fused path out."""
+    if trainer.args.torch_compile:
+        return "torch_compile=true traces the model before the loss is known to its head"
+    return ""

@@ -1,0 +1,137 @@
+"""What a run says about its loss: the banner, the record in the output folder, the proof after step one."""
+
+from __future__ import annotations
+
+import json
+import logging
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
+
+from dft_plugin import __version__
+from dft_plugin.compat import framework_version
+from dft_plugin.config import EXECUTION_OPTIONS
+from dft_plugin.errors import ConflictError, LossNotLiveError
+from dft_plugin.integrations.trainer_loss import TrainerLoss
+
+RECORD_NAME = "dft_run.json"
+CARD_HEADING = "## Training objective"
+
+
+class LossMonitor(TrainerCallback):
+    """Announces the loss at step 0, writes it down, and stops a run whose loss is not ours.
+
+    Args:
+        loss: The run's loss.
+        framework: Distribution name of the framework, a key of `compat.TESTED`.
+        stage: The framework's own word for the kind of training.
+        logger: The framework's logger, so that the banner is seen where its other messages are.
+    """
+
+    def __init__(self, loss: TrainerLoss, *, framework: str, stage: str, logger: logging.Logger) -> None:
+        self._loss = loss
+        self._framework = framework_version(framework)
+        self._stage = stage
+        self._logger = logger
+        self._is_proven = False
+
+    def record(self) -> dict[str, Any]:
+        """The run's loss and the versions that computed it."""
+        return {
+            "schema_version": 1,
+            **self._loss.config.record(),
+            "path": self._loss.path,
+            "path_reason": self._loss.path_reason,
+            "framework": self._framework.name,
+            "framework_version": self._framework.found,
+            "stage": self._stage,
+            "dft_plugin_version": __version__,
+            "transformers_version": version("transformers"),
+            "torch_version": version("torch"),
+        }
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Banner and record, on the main process.
+
+        Raises:
+            ConflictError: a resumed run that began with another loss.
+        """
+        if not state.is_world_process_zero:
+            return
+        record = self.record()
+        path = Path(args.output_dir) / RECORD_NAME
+        if state.global_step > 0:
+            # ms-swift resumes into a new output folder; only the checkpoint then has the record
+            for folder in (args.resume_from_checkpoint, args.output_dir):
+                if isinstance(folder, str) and (before := Path(folder) / RECORD_NAME).exists():
+                    _refuse_other_loss(json.loads(before.read_text(encoding="utf-8")), record, before)
+        options = ", ".join(f"{key}={value}" for key, value in self._loss.config.objective.options().items())
+        reason = f" ({record['path_reason']})" if record["path_reason"] else ""
+        self._logger.info(
+            f"dft: {self._stage} trainer loss -> {record['loss_type']}{f' ({options})' if options else ''}, "
+            + ("fused in lm_head" if record["path"] == "fused" else f"on the logits path{reason}")
+            + f", in {self._framework.name} {self._framework.found}; eval_loss stays plain cross-entropy"
+        )
+        write_json(path, record)
+
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """The record, and the section of the model card where there is one, in each checkpoint."""
+        folder = Path(args.output_dir) / f"{PREFIX_CHECKPOINT_DIR}-{state.global_step}"
+        if not state.is_world_process_zero or not folder.is_dir():
+            return
+        write_json(folder / RECORD_NAME, self.record())
+        card = folder / "README.md"
+        if card.exists() and CARD_HEADING not in (text := card.read_text(encoding="utf-8")):
+            card.write_text(text + self.describe(), encoding="utf-8")
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Proof after the first step, on every rank.
+
+        Raises:
+            LossNotLiveError: the step did not go through our loss.
+        """
+        if self._is_proven:
+            return
+        if not self._loss.num_training_calls:
+            raise LossNotLiveError(
+                f"loss_type={self._loss.config.objective.name} was asked for, but the first training step never "
+                "computed it: another plugin or a patched trainer replaced the loss. Remove it, or train without "
+                "loss_type."
+            )
+        self._is_proven = True
+
+    def describe(self) -> str:
+        """The section a model card carries."""
+        record = self.record()
+        lines = [f"- {key}: `{json.dumps(value)}`" for key, value in record.items()]
+        return f"\n{CARD_HEADING}\n\nTrained with dft-plugin; `eval_loss` is plain cross-entropy.\n\n" + (
+            "\n".join(lines) + "\n"
+        )
+
+
+def write_json(path: Path, record: Any) -> None:
+    """Write `record` whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    temporary.replace(path)
+
+
+def _refuse_other_loss(before: dict[str, Any], now: dict[str, Any], path: Path) -> None:
+    def trains(record: dict[str, Any]) -> dict[str, Any]:
+        options = {key: value for key, value in record["loss_config"].items() if key not in EXECUTION_OPTIONS}
+        return {"loss_type": record["loss_type"], **options}
+
+    old, new = trains(before), trains(now)
+    keys = sorted(key for key in old.keys() | new.keys() if old.get(key) != new.get(key))
+    differing = [f"{key} {old.get(key)} -> {new.get(key)}" for key in keys]
+    if differing:
+        raise ConflictError(
+            f"{path} says this run began with another loss: {'; '.join(differing)}. "
+            "Resume with the same loss, or start in a new output_dir."
+        )

@@ -1,0 +1,209 @@
+"""The loss of one training run, whatever the trainer: computed, checked, and remembered for the logs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from dft_plugin.config import LossConfig
+from dft_plugin.core.logits_loss import logits_loss
+from dft_plugin.core.reduction import LossOutput
+from dft_plugin.core.token_stats import TokenStats
+from dft_plugin.errors import ConflictError, DftError, InputError, IntegrationError, LossNotLiveError
+from dft_plugin.integrations.loss_head import HeadPass, LossHead, find_head
+
+
+class TrainerLoss:
+    """A `compute_loss_func` for transformers' Trainer and its descendants.
+
+    While training it returns the configured objective. In evaluation (gradients off) it returns plain
+    cross-entropy, so that `eval_loss`, best-checkpoint selection and early stopping mean the same in every
+    arm; the objective's own value is logged beside it.
+
+    Attributes:
+        config: The objective and options of the run.
+        num_training_calls: How often the training loss was computed.
+        path: "fused" (inside lm_head, no logits) or "logits".
+        path_reason: Why the logits path was taken; empty where it was asked for.
+    """
+
+    def __init__(self, config: LossConfig) -> None:
+        self.config = config
+        self.num_training_calls = 0
+        self.path = "logits"
+        self.path_reason = ""
+        self._head: LossHead | None = None
+        self._pass: HeadPass | None = None
+        self._compared_modes: set[str] = set()
+        self._placeholders: tuple[int, ...] = ()
+        self._stats: dict[str, TokenStats] = {}
+
+    @classmethod
+    def named(cls, loss_type: str, loss_config: Mapping[str, Any] | str | None = None) -> TrainerLoss:
+        """The loss of that name, for a plain transformers or TRL trainer; it works on their logits."""
+        return cls(LossConfig.parse(loss_type, loss_config))
+
+    def attach(self, model: nn.Module, *, obstacle: str = "") -> None:
+        """Choose the path for `model`: fused where that is exact and not switched off.
+
+        Args:
+            model: The model as the trainer holds it, adapters included, wrappers not.
+            obstacle: What in the trainer's settings rules the fused path out; empty where nothing does.
+
+        Raises:
+            ConflictError: `fused: true` was asked for and cannot be exact.
+        """
+        shared = self.config.shared
+        config = model.config
+        names = ("image_token_id", "video_token_id", "audio_token_id")  # absent or None in a text model
+        self._placeholders = tuple(value for name in names if (value := getattr(config, name, None)) is not None)
+        if shared.fused is False:
+            return
+        choice = find_head(model)
+        self.path_reason = obstacle or choice.reason
+        if choice.head is not None and not self.path_reason:
+            self._head = LossHead(
+                choice.head, self.config.objective, chunk_size=shared.chunk_size, must_verify=shared.verify
+            )
+            self.path = "fused"
+        elif shared.fused is True:
+            raise ConflictError(
+                f"fused=true in loss_config, but {self.path_reason}. Write `fused: auto` to train the same objective "
+                "on the logits path, or change the model."
+            )
+
+    @contextmanager
+    def forward(
+        self,
+        labels: Tensor | None,
+        *,
+        num_items_in_batch: Tensor | int | None,
+        token_scale: Tensor | None = None,
+        shift: bool = True,
+        wants_logits: bool = False,
+    ) -> Iterator[None]:
+        """Around one forward of the model and the call of this loss: the head computes it where it can.
+
+        Args:
+            labels: Shape (..., T), as the head's hidden states will be.
+            num_items_in_batch: Kept tokens of the whole optimiser step.
+            token_scale: Factor of each token's loss, shape (..., T).
+            shift: False for labels shifted already.
+            wants_logits: Whether a metric needs the logits, which then must be made.
+        """
+        if labels is not None:
+            self._refuse_placeholders(labels)
+        if self._head is None or labels is None or wants_logits:
+            yield
+            return
+        computing = self._head.computing(
+            labels, num_items_in_batch=num_items_in_batch, token_scale=token_scale, shift=shift
+        )
+        try:
+            with computing as self._pass:
+                yield
+        except DftError:
+            raise
+        except Exception as error:
+            if self._pass is not None and self._pass.output is not None and not self._pass.is_taken:
+                raise self._not_live() from error
+            raise
+        else:
+            if self._pass is not None and not self._pass.is_taken:
+                raise self._not_live()
+        finally:
+            self._pass = None
+
+    @property
+    def fused_output(self) -> LossOutput | None:
+        """What the head computed in the forward under way; None on the logits path."""
+        return None if self._pass is None else self._pass.output
+
+    def _refuse_placeholders(self, labels: Tensor) -> None:
+        """Image, video and audio placeholders stand for features, not for words: no token loss is defined on them."""
+        found = [token for token in self._placeholders if bool((labels == token).any())]
+        if found:
+            raise InputError(
+                f"labels contain the placeholder tokens {found} of images, video or audio, which would be trained as "
+                "words. Set train_on_prompt: false in LLaMA-Factory, and remove placeholder text from the answers."
+            )
+
+    def _not_live(self) -> LossNotLiveError:
+        return LossNotLiveError(
+            f"loss_type={self.config.objective.name} was computed in lm_head, but the trainer never took it: another "
+            "plugin or a patched trainer replaced the loss. Remove it, or train without loss_type."
+        )
+
+    def __call__(
+        self, outputs: Any, labels: Tensor | None, num_items_in_batch: Tensor | int | None = None, **_: Any
+    ) -> Tensor:
+        """Scalar loss of one forward; `outputs` is the model's.
+
+        Raises:
+            IntegrationError: no labels, no logits, or logits that are not what the head returned.
+        """
+        return self.loss_of(outputs, labels, num_items_in_batch=num_items_in_batch)
+
+    def loss_of(
+        self,
+        outputs: Any,
+        labels: Tensor | None,
+        *,
+        num_items_in_batch: Tensor | int | None,
+        token_scale: Tensor | None = None,
+        shift: bool = True,
+    ) -> Tensor:
+        """Like `__call__`, with the per-token scale and the shift of `logits_loss`."""
+        logits = outputs.get("logits") if isinstance(outputs, Mapping) else getattr(outputs, "logits", None)
+        if logits is None:
+            raise IntegrationError(
+                "the model returned no logits, so the objective cannot be computed; a fused kernel hides them. "
+                "Switch that kernel off (enable_liger_kernel: false / --use_liger_kernel false)."
+            )
+        mode = "train" if torch.is_grad_enabled() else "eval"
+        if self._pass is not None:
+            loss = self._pass.loss_from(logits, compare_value=mode not in self._compared_modes)
+            self._compared_modes.add(mode)
+            assert self._pass.output is not None
+            return self._take(self._pass.output, loss, mode)
+        if labels is None:
+            raise IntegrationError("the batch has no labels; a token loss needs them. Check the data collator.")
+        output = logits_loss(
+            logits,
+            labels,
+            objective=self.config.objective,
+            num_items_in_batch=num_items_in_batch,
+            token_scale=token_scale,
+            shift=shift,
+        )
+        return self._take(output, output.loss, mode)
+
+    def _take(self, output: LossOutput, loss: Tensor, mode: str) -> Tensor:
+        stats = TokenStats.of(output)
+        self._stats[mode] = self._stats[mode] + stats if mode in self._stats else stats
+        if mode == "eval":
+            return output.plain_loss
+        self.num_training_calls += 1
+        return loss
+
+    def pop_metrics(self, mode: str, *, device: torch.device | str = "cpu") -> dict[str, float]:
+        """Token means of `mode` ("train" or "eval") since the last call, over all ranks; every rank must call.
+
+        Args:
+            mode: "train" or "eval".
+            device: Where the process group's backend communicates.
+        """
+        stats = self._stats.pop(mode, None)
+        sums = TokenStats.zero().sums if stats is None else stats.sums
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            sums = sums.to(device)
+            torch.distributed.all_reduce(sums)
+        return TokenStats(sums).means()
+
+    def discard(self, mode: str) -> None:
+        """Forget what was gathered for `mode`."""
+        self._stats.pop(mode, None)

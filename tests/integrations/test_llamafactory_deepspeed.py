@@ -1,0 +1,119 @@
+"""One global batch, however it is spread: one process, DDP, ZeRO-1, 2 and 3 give the same losses.
+
+Sequences differ in length, and in the first step every label of the second rank is masked.
+"""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.integrations import tiny, tiny_vl
+from tests.integrations.llamafactory_runs import config, history, run_in_process
+
+pytestmark = [pytest.mark.llamafactory, pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
+
+ROOT = Path(__file__).parents[2]
+LORA = {"finetuning_type": "lora", "lora_rank": 4, "lora_target": "q_proj,v_proj"}
+TEXT, VL = {"template": "qwen"}, {"template": "qwen2_vl", "dataset": "toy_vl", "cutoff_len": 512}
+MASKED_ROW = 1
+MODELS = {
+    "text": ("text", TEXT),
+    "text-lora": ("text", {**TEXT, **LORA}),
+    "text-tied": ("tied", TEXT),
+    "vl": ("vl", {**VL, "freeze_vision_tower": False}),
+    "vl-lora": ("vl", {**VL, **LORA}),
+}
+SPREADS = [
+    *(("text", how) for how in ("ddp", "zero1", "zero2", "zero3")),
+    ("text-lora", "zero3"),
+    ("text-tied", "zero3"),
+    ("vl", "zero2"),
+    ("vl", "zero3"),
+    ("vl-lora", "zero2"),
+]
+
+
+@pytest.fixture(scope="module")
+def configure(tmp_path_factory):
+    """(model, how) -> its training configuration, on data tokenised once with one row's labels masked."""
+    root = tmp_path_factory.mktemp("spread")
+    data = tiny.write_llamafactory_data(root / "data", 12)
+    tiny_vl.write_vl_data(data, 12)
+    models = {
+        "text": tiny.make_text_model(root / "text"),
+        "tied": tiny.make_text_model(root / "tied", tie_word_embeddings=True),
+        "vl": tiny_vl.make_vl_model(root / "vl"),
+    }
+    base = {"preprocessing_num_workers": None, "learning_rate": 1e-4, "loss_type": "dft"}
+
+    def tokenize(options):
+        from datasets import load_from_disk
+
+        masked = root / f"masked_{options['template']}"
+        if not masked.exists():
+            plain = root / f"tokenized_{options['template']}"
+            model = models["vl" if "vl" in options["template"] else "text"]
+            settings = {**base, **options, "tokenized_path": str(plain), "max_steps": 1}
+            run_in_process(config(model, data, root / "tokenize", **settings))
+            rows = load_from_disk(str(plain))
+            rows["train"] = rows["train"].map(
+                lambda row, index: {"labels": [-100] * len(row["labels"]) if index == MASKED_ROW else row["labels"]},
+                with_indices=True,
+            )
+            rows.save_to_disk(str(masked))
+        return str(masked)
+
+    def make(name, how):
+        model, options = MODELS[name]
+        paths = {"tokenized_path": tokenize(options), "loss_config": {"fused": True}}
+        settings = config(models[model], data, root / f"{name}-{how}", **{**base, **options, **paths})
+        settings["per_device_train_batch_size"] = 2 if how == "one-process" else 1
+        if how.startswith("zero"):
+            del settings["use_cpu"]  # with it, DeepSpeed's batch arithmetic forgets the second rank
+            settings["deepspeed"] = str(ROOT / "yaml_examples" / "deepspeed" / f"{how}.json")
+        return settings
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def spread_runs(configure, tmp_path_factory):
+    """Every two-rank run, from one warm process."""
+    jobs = {f"{name}-{how}": configure(name, how) for name, how in SPREADS}
+    file = tmp_path_factory.mktemp("jobs") / "jobs.json"
+    file.write_text(json.dumps(jobs))
+    command = [sys.executable, "-m", "tests.integrations.forked_ranks", str(file)]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=900, check=False)
+    assert result.returncode == 0, result.stderr[-4000:]
+    codes = json.loads(result.stdout.strip().splitlines()[-1])
+    return {name: (codes[name], Path(settings["output_dir"])) for name, settings in jobs.items()}
+
+
+@pytest.fixture(scope="module")
+def expected(configure):
+    done = {}
+
+    def run(name):
+        if name not in done:
+            done[name] = history(run_in_process(configure(name, "one-process")))
+        return done[name]
+
+    return run
+
+
+def assert_same(found, truth):
+    assert len(found) == len(truth) == 3
+    for step, (a, b) in enumerate(zip(found, truth, strict=True)):
+        for key in ("loss", "grad_norm", "nll", "one_minus_p"):
+            assert a[key] == pytest.approx(b[key], rel=1e-5), f"{key} at step {step + 1}"
+
+
+@pytest.mark.parametrize(("name", "how"), SPREADS)
+def test_two_ranks_give_the_losses_of_one_process(spread_runs, expected, name, how):
+    code, folder = spread_runs[f"{name}-{how}"]
+    assert code == 0, "\n".join(log.read_text()[-3000:] for log in sorted(folder.glob("rank*.log")))
+    assert json.loads((folder / "dft_run.json").read_text())["path"] == "fused"
+    assert_same(history(folder), expected(name))

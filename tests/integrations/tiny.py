@@ -1,0 +1,106 @@
+"""Tiny models, tokenizers and datasets, made locally at random; shared by both frameworks' tests."""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+
+QWEN_WORDS = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}"
+    r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+SPECIAL_TOKENS = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
+
+
+def samples(count: int, *, seed: int = 0) -> list[dict[str, str]]:
+    """Question and answer pairs of very unequal lengths."""
+    rng = random.Random(seed)
+    words = "add the two numbers then carry one and write down what remains of it".split()
+    rows = []
+    for _ in range(count):
+        a, b = rng.randrange(100), rng.randrange(100)
+        padding = " ".join(rng.choices(words, k=rng.randrange(1, 25)))
+        rows.append({"question": f"What is {a}+{b}? {padding}", "answer": f"{padding} {a}+{b}={a + b}"})
+    return rows
+
+
+def make_tokenizer(texts: list[str], *, extra_tokens: tuple[str, ...] = ()):
+    """A byte-level BPE tokenizer with Qwen's special tokens and chat template."""
+    from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    bpe = Tokenizer(models.BPE())
+    # Qwen's own splitting: newer transformers put it in place of whatever the file of a Qwen2 model says
+    bpe.normalizer = normalizers.NFC()
+    bpe.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(QWEN_WORDS), "isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
+    bpe.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=320,
+        special_tokens=[*SPECIAL_TOKENS, *extra_tokens],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    bpe.train_from_iterator(texts, trainer)
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=bpe, eos_token="<|im_end|>", pad_token="<|endoftext|>")
+    tokenizer.chat_template = (
+        "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
+        "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+    )
+    return tokenizer
+
+
+def make_text_model(
+    folder: Path,
+    *,
+    tie_word_embeddings: bool = False,
+    hidden_size: int = 32,
+    initializer_range: float = 0.3,
+    seed: int = 0,
+) -> Path:
+    """A random two-layer Qwen2 with its tokenizer, saved in `folder`.
+
+    The wide initialisation spreads the probabilities: at the usual 0.02 every token is equally likely and all
+    weights are alike.
+    """
+    import torch
+    from transformers import Qwen2Config, Qwen2ForCausalLM
+
+    tokenizer = make_tokenizer([row["question"] + row["answer"] for row in samples(50)])
+    torch.manual_seed(seed)
+    config = Qwen2Config(
+        vocab_size=len(tokenizer) + 3,
+        hidden_size=hidden_size,
+        intermediate_size=48,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=2,
+        max_position_embeddings=512,
+        tie_word_embeddings=tie_word_embeddings,
+        bos_token_id=None,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+        initializer_range=initializer_range,
+    )
+    Qwen2ForCausalLM(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def write_llamafactory_data(folder: Path, count: int = 48) -> Path:
+    """`toy` (chat) and `toy_pt` (plain text) as LLaMA-Factory reads them."""
+    folder.mkdir(parents=True, exist_ok=True)
+    rows = samples(count)
+    (folder / "toy.json").write_text(json.dumps(rows))
+    (folder / "toy_pt.json").write_text(json.dumps([{"text": row["question"] + " " + row["answer"]} for row in rows]))
+    info = {
+        "toy": {"file_name": "toy.json", "columns": {"prompt": "question", "response": "answer"}},
+        "toy_pt": {"file_name": "toy_pt.json", "columns": {"prompt": "text"}},
+    }
+    (folder / "dataset_info.json").write_text(json.dumps(info))
+    return folder
