@@ -1,0 +1,204 @@
+"""A report as a structure, written as JSON (canonical), Markdown and one self-contained HTML page.
+
+Knows tables, figures and text, never a task or a model. Markdown and HTML are made from the same structure
+that the JSON states in full, so they cannot disagree with it.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import jinja2
+from markupsafe import Markup
+
+SCHEMA_VERSION = 1
+Tone = Literal["", "good", "bad", "open"]
+
+_OUTSIDE = re.compile(r"<script|\bon\w+\s*=|(?:href|src)\s*=\s*[\"'](?!#|data:)|url\((?!#)", re.IGNORECASE)
+_TEMPLATES = Path(__file__).parent / "templates"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A table cell.
+
+    Attributes:
+        text: What it says.
+        note: Smaller, below it: an interval, say.
+        tone: How a verdict is coloured; the text says the same in words.
+    """
+
+    text: str
+    note: str = ""
+    tone: Tone = ""
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table.
+
+    Attributes:
+        columns: Headings; the first column names the row.
+        rows: Cells, as many a row as there are headings.
+        note: What to know when reading it.
+    """
+
+    columns: tuple[str, ...]
+    rows: tuple[tuple[Cell, ...], ...]
+    note: str = ""
+
+    def __post_init__(self) -> None:
+        for row in self.rows:
+            if len(row) != len(self.columns):
+                raise ValueError(f"a row of {len(row)} cells in a table of {len(self.columns)} columns: {row[0].text}")
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A figure.
+
+    Attributes:
+        title: What it shows.
+        caption: How to read it.
+        svg: The drawing, without anything loaded from elsewhere.
+        is_wide: Whether a narrow screen scrolls it instead of shrinking it.
+    """
+
+    title: str
+    caption: str
+    svg: str = field(repr=False)
+    is_wide: bool = False
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of the report.
+
+    Attributes:
+        title: Its heading.
+        paragraphs: Text before the rest.
+        tables: Its tables.
+        figures: Its figures.
+    """
+
+    title: str
+    paragraphs: tuple[str, ...] = ()
+    tables: tuple[Table, ...] = ()
+    figures: tuple[Figure, ...] = ()
+
+
+@dataclass(frozen=True)
+class Fact:
+    """One headline number.
+
+    Attributes:
+        value: The number, formatted.
+        label: What it is.
+        note: Its uncertainty or its reading.
+        tone: As in `Cell`.
+    """
+
+    value: str
+    label: str
+    note: str = ""
+    tone: Tone = ""
+
+
+@dataclass(frozen=True)
+class Report:
+    """All of it.
+
+    Attributes:
+        title: Of the page.
+        headline: The finding in one or two sentences.
+        facts: The headline numbers.
+        banners: Warnings the reader must not miss.
+        sections: The body.
+        limits: What the report does not show.
+        commands: Shell lines that repeat it.
+        provenance: Versions, settings, hashes.
+        results: Every number unrounded, for machines; in the JSON alone.
+    """
+
+    title: str
+    headline: str
+    facts: tuple[Fact, ...] = ()
+    banners: tuple[str, ...] = ()
+    sections: tuple[Section, ...] = ()
+    limits: tuple[str, ...] = ()
+    commands: tuple[str, ...] = ()
+    provenance: Mapping[str, str] = field(default_factory=dict)
+    results: Mapping[str, Any] = field(default_factory=dict)
+
+
+class ReportFiles(NamedTuple):
+    """Where a report was written."""
+
+    json: Path
+    markdown: Path
+    html: Path
+
+
+def write_report(report: Report, folder: Path) -> ReportFiles:
+    """Write `report.json`, `report.md` and `report.html`, each whole or not at all."""
+    files = ReportFiles(*(folder / f"report.{ending}" for ending in ("json", "md", "html")))
+    for path, text in zip(files, (render_json(report), render_markdown(report), render_html(report)), strict=True):
+        temporary = path.with_name(path.name + ".tmp")
+        temporary.write_text(text, encoding="utf-8")
+        temporary.replace(path)
+    return files
+
+
+def render_json(report: Report) -> str:
+    """The canonical form: everything but the drawings.
+
+    Raises:
+        ValueError: a number that is not finite; JSON has no word for it.
+    """
+    content = {"schema_version": SCHEMA_VERSION, **asdict(report)}
+    for section in content["sections"]:
+        for figure in section["figures"]:
+            del figure["svg"]
+    return json.dumps(content, indent=2, allow_nan=False) + "\n"
+
+
+def render_markdown(report: Report) -> str:
+    """The report as GitHub-flavoured Markdown; figures by title and caption."""
+    return _environment(autoescape=False).get_template("report.md.j2").render(report=report)
+
+
+def render_html(report: Report) -> str:
+    """The report as one HTML page that loads nothing.
+
+    Raises:
+        ValueError: a drawing that would load or run something.
+    """
+    for section in report.sections:
+        for figure in section.figures:
+            if _OUTSIDE.search(figure.svg):
+                raise ValueError(f"figure {figure.title!r} refers to something outside the page, or runs a script.")
+    return _environment(autoescape=True).get_template("report.html.j2").render(report=report)
+
+
+def _environment(*, autoescape: bool) -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(_TEMPLATES),
+        autoescape=autoescape,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters["drawing"] = Markup
+    environment.filters["cell"] = _markdown_cell
+    return environment
+
+
+def _markdown_cell(cell: Cell) -> str:
+    text = f"{cell.text} {cell.note}" if cell.note else cell.text
+    return re.sub(r"([\\|`*_<>\[\]])", r"\\\1", text).replace("\n", " ")

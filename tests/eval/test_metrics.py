@@ -1,0 +1,140 @@
+import math
+
+import pytest
+from dft_eval.metrics import (
+    holm,
+    mean_by_problem,
+    over_runs,
+    paired_difference,
+    score_share,
+    sign_flip_p_value,
+    wilson_interval,
+)
+from scipy import stats
+
+
+def test_wilson_interval_matches_its_formula():
+    n, k, z = 50, 45, stats.norm.ppf(0.975)
+    p = k / n
+    centre = (p + z * z / (2 * n)) / (1 + z * z / n)
+    reach = z / (1 + z * z / n) * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
+    estimate = wilson_interval(k, n)
+    assert estimate.value == p
+    assert estimate.low == pytest.approx(centre - reach, abs=1e-12)
+    assert estimate.high == pytest.approx(centre + reach, abs=1e-12)
+
+
+def test_wilson_interval_at_the_ends_is_not_a_point():
+    assert wilson_interval(100, 100).low == pytest.approx(0.9630065, abs=1e-6)
+    assert wilson_interval(0, 100).high == pytest.approx(0.0369935, abs=1e-6)
+
+
+@pytest.mark.parametrize(("passed", "items"), [(1, 0), (-1, 5), (6, 5)])
+def test_impossible_counts_are_refused(passed, items):
+    with pytest.raises(ValueError, match="passes of"):
+        wilson_interval(passed, items)
+
+
+def test_mean_by_problem_averages_the_answers_of_each_problem():
+    assert mean_by_problem([1, 0, 1, 1], ["a", "a", "b", "b"]) == {"a": 0.5, "b": 1.0}
+
+
+def test_scores_outside_the_unit_interval_are_refused():
+    with pytest.raises(ValueError, match="lie in"):
+        mean_by_problem([2.0], ["a"])
+
+
+def test_one_answer_a_problem_gets_wilson():
+    assert score_share([1, 0, 1, 1], list("abcd")) == wilson_interval(3, 4)
+
+
+def test_several_answers_are_clustered_by_problem():
+    scores, problems = [1, 1, 1, 0, 0, 0], ["a", "a", "b", "b", "c", "c"]
+    estimate = score_share(scores, problems)
+    low, high = stats.t.interval(0.95, 2, loc=0.5, scale=stats.sem([1.0, 0.5, 0.0]))
+    assert estimate.num_items == 3
+    assert (estimate.low, estimate.high) == (max(0.0, low), min(1.0, high))
+
+
+def test_repeating_every_answer_does_not_narrow_the_interval():
+    once = score_share([0.25, 0.5, 1.0, 0.0], list("abcd"))
+    often = score_share([0.25, 0.5, 1.0, 0.0] * 10, list("abcd") * 10)
+    assert (often.low, often.high) == pytest.approx((once.low, once.high))
+
+
+def test_all_right_several_times_is_not_certain():
+    estimate = score_share([1] * 40, [str(index // 4) for index in range(40)])
+    assert estimate.low == wilson_interval(10, 10).low
+
+
+def test_paired_difference_matches_the_paired_t_test():
+    first = {"a": 0.0, "b": 0.25, "c": 0.5, "d": 0.5, "e": 1.0}
+    second = {"a": 0.5, "b": 0.5, "c": 0.5, "d": 1.0, "e": 1.0}
+    expected = stats.ttest_rel(list(second.values()), list(first.values())).confidence_interval(0.95)
+    difference = paired_difference(first, second)
+    assert difference.estimate.value == pytest.approx(0.25)
+    assert (difference.estimate.low, difference.estimate.high) == pytest.approx((expected.low, expected.high))
+    assert difference.p_value == pytest.approx(2 * 0.5**3)  # three non-zero differences, all of one sign
+    assert difference.verdict == "no decision"
+
+
+def test_pairing_is_by_problem_not_by_order():
+    first, second = {"a": 0.0, "b": 1.0}, {"b": 1.0, "a": 0.0}
+    assert paired_difference(first, second).estimate.value == 0
+
+
+def test_different_problems_are_refused():
+    with pytest.raises(ValueError, match="differ in 2 problems"):
+        paired_difference({"a": 1.0}, {"b": 1.0})
+
+
+def test_sign_flip_is_exact_mcnemar_for_passes_and_failures():
+    deltas = [1.0] * 8 + [-1.0] * 2 + [0.0] * 90
+    assert sign_flip_p_value(deltas) == pytest.approx(stats.binomtest(8, 10).pvalue)
+
+
+def test_five_wins_and_no_loss_decide_nothing():
+    # t on these 100 differences excludes 0; McNemar's exact p is 0.0625
+    first = dict.fromkeys(map(str, range(100)), 0.0)
+    second = {key: float(int(key) < 5) for key in first}
+    difference = paired_difference(first, second)
+    assert difference.estimate.low > 0
+    assert difference.p_value == pytest.approx(0.0625)
+    assert difference.verdict == "no decision"
+
+
+@pytest.mark.parametrize(("wins", "verdict"), [(40, "better"), (-40, "worse")])
+def test_clear_differences_are_decided(wins, verdict):
+    first = {str(index): float(wins < 0) for index in range(100)}
+    second = {key: float((int(key) < abs(wins)) == (wins > 0)) if int(key) < abs(wins) else first[key] for key in first}
+    assert paired_difference(first, second).verdict == verdict
+
+
+def test_identical_arms_are_undecided_within_the_rule_of_three():
+    same = dict.fromkeys(map(str, range(100)), 1.0)
+    difference = paired_difference(same, same)
+    assert difference.verdict == "no decision"
+    assert difference.p_value == 1.0
+    assert difference.estimate.high == pytest.approx(1 - 0.05**0.01)
+
+
+def test_all_lost_is_worse_without_claiming_certainty():
+    first, second = (dict.fromkeys(map(str, range(100)), value) for value in (1.0, 0.0))
+    difference = paired_difference(first, second)
+    assert difference.verdict == "worse"
+    assert difference.estimate.low == -1.0
+    assert -0.95 < difference.estimate.high < -0.9
+
+
+def test_two_problems_all_lost_decide_nothing():
+    assert paired_difference({"a": 1.0, "b": 1.0}, {"a": 0.0, "b": 0.0}).verdict == "no decision"
+
+
+def test_one_run_has_no_interval_and_three_have_students():
+    assert over_runs([0.4]).low is None
+    estimate = over_runs([0.1, 0.2, 0.3])
+    assert estimate.low == pytest.approx(0.2 - stats.t.ppf(0.975, 2) * 0.1 / math.sqrt(3))
+
+
+def test_holm_matches_a_worked_example():
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
