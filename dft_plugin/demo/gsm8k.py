@@ -1,0 +1,116 @@
+"""Inputs of `yaml_examples/demo/gsm8k_*.yaml`: a small random Qwen2 and GSM8K as both frameworks read it.
+
+    DFT_DATA_DIR=/path/to/data python -m dft_plugin.demo.gsm8k runs/gsm8k
+
+The benchmark's own files, `$DFT_DATA_DIR/gsm8k/{train,test}.jsonl` (openai/grade-school-math, MIT), are
+referred to, never copied, by LLaMA-Factory; ms-swift gets them rewritten in its own format.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from pathlib import Path
+
+from dft_plugin.errors import MissingPrerequisiteError
+
+NUM_TRAIN, NUM_EVAL = 7473, 256
+_QWEN_WORDS = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}"
+    r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+_SPECIAL_TOKENS = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
+_CHAT_TEMPLATE = (
+    "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+
+
+def write_inputs(out: Path, data_dir: Path, *, vocab_size: int = 1000, seed: int = 0) -> None:
+    """Write `model/`, `dataset_info.json`, `train.jsonl` and `eval.jsonl` into `out`.
+
+    Raises:
+        MissingPrerequisiteError: the benchmark's files are not in `data_dir`, or are others.
+    """
+    splits = {name: data_dir / "gsm8k" / f"{name}.jsonl" for name in ("train", "test")}
+    rows = {name: _read(path) for name, path in splits.items()}
+    if len(rows["train"]) != NUM_TRAIN:
+        raise MissingPrerequisiteError(
+            f"{splits['train']} has {len(rows['train'])} rows; GSM8K's training split has {NUM_TRAIN}. "
+            "Fetch openai/grade-school-math again."
+        )
+    out.mkdir(parents=True, exist_ok=True)
+    columns = {"prompt": "question", "response": "answer"}
+    info = {
+        "gsm8k_train": {"file_name": str(splits["train"].resolve()), "columns": columns},
+        "gsm8k_test": {"file_name": str(splits["test"].resolve()), "columns": columns, "num_samples": NUM_EVAL},
+    }
+    (out / "dataset_info.json").write_text(json.dumps(info, indent=2) + "\n", encoding="utf-8")
+    _write_messages(out / "train.jsonl", rows["train"])
+    _write_messages(out / "eval.jsonl", rows["test"][:NUM_EVAL])
+    _write_model(out / "model", [row["question"] + row["answer"] for row in rows["train"]], vocab_size, seed)
+
+
+def _read(path: Path) -> list[dict[str, str]]:
+    if not path.exists():
+        raise MissingPrerequisiteError(
+            f"{path} is missing: put openai/grade-school-math's train.jsonl and test.jsonl into a folder `gsm8k` "
+            "and name its parent by DFT_DATA_DIR."
+        )
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def _write_messages(path: Path, rows: list[dict[str, str]]) -> None:
+    with path.open("w", encoding="utf-8") as file:
+        for row in rows:
+            turns = [{"role": "user", "content": row["question"]}, {"role": "assistant", "content": row["answer"]}]
+            file.write(json.dumps({"messages": turns}) + "\n")
+
+
+def _write_model(folder: Path, texts: list[str], vocab_size: int, seed: int) -> None:
+    import torch
+    from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
+
+    bpe = Tokenizer(models.BPE())
+    # Qwen's own splitting: newer transformers put it in place of whatever the file of a Qwen2 model says
+    bpe.normalizer = normalizers.NFC()
+    bpe.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(_QWEN_WORDS), "isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
+    bpe.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size, special_tokens=_SPECIAL_TOKENS, initial_alphabet=alphabet, show_progress=False
+    )
+    bpe.train_from_iterator(texts, trainer)
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=bpe, eos_token=_SPECIAL_TOKENS[2], pad_token=_SPECIAL_TOKENS[0], chat_template=_CHAT_TEMPLATE
+    )
+    config = Qwen2Config(
+        vocab_size=len(tokenizer),
+        hidden_size=64,
+        intermediate_size=192,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=512,
+        tie_word_embeddings=True,
+        bos_token_id=None,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        Qwen2ForCausalLM(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("out", type=Path)
+    write_inputs(parser.parse_args().out, Path(os.environ.get("DFT_DATA_DIR", "data")))

@@ -1,0 +1,205 @@
+"""`dft demo`: both findings about DFT on a tiny model, through the real frameworks, in a few minutes."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich import box
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
+from rich.table import Table as RichTable
+
+from dft_plugin.demo.data import Recipe, SeedPlan, write_plan
+from dft_plugin.errors import ConfigError
+from dft_plugin.integrations.monitor import write_json
+from dft_plugin.study.arms import Arm
+from dft_plugin.study.commands import find_llamafactory, find_swift
+from dft_plugin.study.scheduler import run_arms
+
+if TYPE_CHECKING:
+    from dft_eval.report import Report
+
+    from dft_plugin.demo.results import SeedResults
+    from dft_plugin.study.arms import ArmResult
+
+SCHEMA_VERSION = 1
+
+
+@dataclass(frozen=True)
+class DemoSettings:
+    """What `dft demo` is asked for.
+
+    Attributes:
+        out: Output folder; a finished or interrupted demo of the same settings is resumed there.
+        seeds: How many seeds, counted up from `seed`.
+        seed: The first seed.
+        jobs: Training processes at once, one thread each.
+        swift_python: Interpreter of the ms-swift environment; None looks for `.venv-swift` beside this one.
+        recipe: Sizes and learning rates.
+    """
+
+    out: Path = Path("demo_out")
+    seeds: int = 1
+    seed: int = 0
+    jobs: int = 2
+    swift_python: Path | None = None
+    recipe: Recipe = field(default_factory=Recipe)
+
+
+@dataclass(frozen=True)
+class DemoResult:
+    """What came out.
+
+    Attributes:
+        results: Every number, as in `report.json` under `results`.
+        report_json: The canonical report.
+        report_md: The same as Markdown.
+        report_html: The same as one self-contained page.
+    """
+
+    results: dict[str, Any]
+    report_json: Path
+    report_md: Path
+    report_html: Path
+
+
+def run_demo(settings: DemoSettings, console: Console) -> DemoResult:
+    """Train the arms, score them, write the report.
+
+    Args:
+        settings: What to do.
+        console: Where progress and the summary go; progress is shown only on a terminal.
+
+    Raises:
+        ConfigError: impossible settings, or a folder that holds something else.
+        MissingPrerequisiteError: LLaMA-Factory is not installed, or `swift_python` has no `swift`.
+        DftError: an arm failed.
+    """
+    if settings.seeds < 1 or settings.jobs < 1 or settings.seed < 0:
+        raise ConfigError(f"seeds={settings.seeds}, jobs={settings.jobs}, seed={settings.seed}; at least 1, 1 and 0.")
+    started = time.monotonic()
+    os.environ.setdefault("DS_ACCELERATOR", "cpu")  # the demo runs on the CPU; deepspeed would announce its guess
+    find_llamafactory()
+    swift = find_swift(settings.swift_python)
+    out = settings.out.absolute()
+    _claim_folder(out, settings)
+    if swift is None:
+        console.print("[yellow]ms-swift was not found: its arm is skipped, and the report says so.[/]")
+    seeds = range(settings.seed, settings.seed + settings.seeds)
+    plans = [write_plan(seed, out, settings.recipe, with_swift=swift is not None) for seed in seeds]
+    arms = [arm for plan in plans for arm in plan.arms]
+    with _progress(console) as progress:
+        _write_initial_models(plans, out)
+        bars: dict[str, TaskID] = {arm.name: progress.add_task(_label(arm), total=arm.num_steps) for arm in arms}
+        scoring = progress.add_task("scoring", total=len(arms))
+        trained = run_arms(
+            _by_depth(arms),
+            out,
+            swift=swift,
+            num_jobs=settings.jobs,
+            on_progress=lambda arm, steps: progress.update(bars[arm.name], completed=steps),
+        )
+        # these load the model classes, which may announce themselves: only after the bars are up
+        from dft_plugin.demo.results import score_seed
+
+        scored = [score_seed(plan, out, settings.recipe, trained, lambda: progress.advance(scoring)) for plan in plans]
+    return _report(settings, plans, scored, trained, out, wall_s=time.monotonic() - started, console=console)
+
+
+def _report(
+    settings: DemoSettings,
+    plans: list[SeedPlan],
+    scored: list[SeedResults],
+    trained: dict[str, ArmResult],
+    out: Path,
+    *,
+    wall_s: float,
+    console: Console,
+) -> DemoResult:
+    from dft_eval.report import write_report
+
+    from dft_plugin.demo.provenance import describe_provenance
+    from dft_plugin.demo.report import make_report
+
+    provenance = describe_provenance(plans, trained, settings.recipe, wall_s=wall_s)
+    command = f"dft demo --out {settings.out.name} --seeds {settings.seeds} --seed {settings.seed}"
+    report = make_report(plans, scored, trained, settings.recipe, provenance, command)
+    files = write_report(report, out)
+    _print_summary(report, files.html, console)
+    return DemoResult(dict(report.results), files.json, files.markdown, files.html)
+
+
+def _print_summary(report: Report, html: Path, console: Console) -> None:
+    """Headline, warnings and the score tables."""
+    console.print(f"\n[bold]{escape(report.headline)}[/]\n")
+    for banner in report.banners:
+        console.print(f"[yellow]{escape(banner)}[/]\n")
+    for section in report.sections[:2]:
+        console.print(f"[bold]{escape(section.title)}[/]")
+        for table in section.tables:
+            drawn = RichTable(box=box.SIMPLE_HEAD, pad_edge=False)
+            for index, column in enumerate(table.columns):
+                drawn.add_column(column, justify="left" if index == 0 else "right")
+            for row in table.rows:
+                texts = [f"{escape(cell.text)}\n[dim]{escape(cell.note)}[/]" for cell in row]
+                drawn.add_row(*texts)
+            console.print(drawn)
+    console.print(f"Report: {html}", soft_wrap=True, highlight=False)
+
+
+def _claim_folder(out: Path, settings: DemoSettings) -> None:
+    """Take an empty folder, or one with a demo of the same settings."""
+    path = out / "demo.json"
+    record = {
+        "schema_version": SCHEMA_VERSION,
+        "kind": "dft demo",
+        "seeds": settings.seeds,
+        "seed": settings.seed,
+        "recipe": asdict(settings.recipe),
+    }
+    if path.exists():
+        before = json.loads(path.read_text(encoding="utf-8"))
+        differing = [f"{key} {before.get(key)} -> {record[key]}" for key in record if before.get(key) != record[key]]
+        if differing:
+            raise ConfigError(f"{path} differs in: {'; '.join(differing)}. Use a new --out, or delete {out}.")
+    elif out.exists() and any(out.iterdir()):
+        raise ConfigError(f"{out} is not empty and not the folder of a demo; use a new --out.")
+    write_json(path, record)
+
+
+def _write_initial_models(plans: list[SeedPlan], out: Path) -> None:
+    from transformers.utils import logging
+
+    from dft_plugin.demo.tiny_model import write_tiny_model
+
+    logging.disable_progress_bar()
+    for plan in plans:
+        if not (out / plan.folder / "init" / "tokenizer.json").exists():
+            write_tiny_model(out / plan.folder / "init", plan.seed)
+
+
+def _by_depth(arms: list[Arm]) -> list[Arm]:
+    """Base arms first, so that no process waits for one."""
+    return sorted(arms, key=lambda arm: arm.starts_from is not None)
+
+
+def _label(arm: Arm) -> str:
+    framework = "ms-swift" if arm.framework == "ms_swift" else "LLaMA-Factory"
+    return f"{arm.name:<20} {arm.loss_type} in {framework}"
+
+
+def _progress(console: Console) -> Progress:
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.completed:.0f}/{task.total:.0f}"),
+        TimeElapsedColumn(),
+    )
+    return Progress(*columns, console=console, disable=not console.is_terminal)

@@ -1,0 +1,1 @@
+"""Training arms through the frameworks' own command lines, compared."""

@@ -1,0 +1,138 @@
+"""The demo end to end through the real command lines, with very few steps."""
+
+import dataclasses
+import importlib.util
+import io
+import json
+import os
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from dft_plugin.demo.data import Recipe, write_plan
+from dft_plugin.demo.run import DemoSettings, run_demo
+from dft_plugin.errors import ConfigError, DftError, MissingPrerequisiteError
+from dft_plugin.study.commands import find_swift
+from dft_plugin.study.scheduler import run_arms
+from tests.conftest import require
+
+pytestmark = [pytest.mark.slow, pytest.mark.llamafactory]
+
+RECIPE = Recipe(
+    base_steps=6,
+    num_old_facts=20,
+    num_demonstrations=96,
+    addition_steps=4,
+    num_new_facts=8,
+    fact_steps=3,
+    num_held_out=12,
+    num_samples=2,
+)
+
+
+@pytest.fixture(autouse=True)
+def _llamafactory():
+    require(importlib.util.find_spec("llamafactory") is not None, "LLaMA-Factory: run it in that environment")
+
+
+def run(settings):
+    text = io.StringIO()
+    return run_demo(settings, Console(file=text, width=120)), text.getvalue()
+
+
+@pytest.fixture(scope="module")
+def without_swift(tmp_path_factory):
+    """One demo, ms-swift hidden."""
+    require(importlib.util.find_spec("llamafactory") is not None, "LLaMA-Factory: run it in that environment")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("dft_plugin.demo.run.find_swift", lambda python: None)
+        settings = DemoSettings(out=tmp_path_factory.mktemp("demo") / "out", seed=5, recipe=RECIPE)
+        return settings, *run(settings)
+
+
+def test_every_arm_was_trained_and_scored(without_swift):
+    settings, result, _ = without_swift
+    assert set(result.results["arms"]) == {f"seed5/{arm}" for arm in ("base", "sft", "dft", "facts_sft", "facts_dft")}
+    scores = result.results["seeds"][0]["scores"]
+    assert len(scores) == 12
+    assert {score["num_answers"] for score in scores if score["task"] == "addition"} == {12, 24}
+    state = json.loads((settings.out / "seed5/dft/model/dft_run.json").read_text())
+    assert state["loss_type"] == "dft"
+
+
+def test_a_skipped_arm_is_named(without_swift):
+    _, result, text = without_swift
+    for said in (result.report_md.read_text(), result.report_html.read_text()):
+        assert "Skipped: the arm “DFT trained by ms-swift”" in said
+        assert "One training seed" in said
+    assert "ms-swift was not found" in text
+    assert result.results["seeds"][0]["framework_agreement"] is None
+
+
+def test_the_report_shows_no_path_of_this_machine(without_swift):
+    settings, result, _ = without_swift
+    for path in (result.report_json, result.report_md, result.report_html):
+        assert str(settings.out) not in path.read_text()
+        assert str(Path.home()) + "/" not in path.read_text()
+
+
+def test_a_second_call_resumes(without_swift):
+    settings, first, _ = without_swift
+    before = {path: path.stat().st_mtime_ns for path in settings.out.glob("seed5/*/train.log")}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("dft_plugin.demo.run.find_swift", lambda python: None)
+        second, _ = run(settings)
+    assert {path: path.stat().st_mtime_ns for path in settings.out.glob("seed5/*/train.log")} == before
+    assert second.results["seeds"] == first.results["seeds"]
+
+
+def test_other_settings_are_refused(without_swift):
+    settings, *_ = without_swift
+    with pytest.raises(ConfigError, match="seed 5 -> 6"):
+        run(dataclasses.replace(settings, seed=6))
+
+
+def test_a_folder_of_something_else_is_refused(tmp_path):
+    (tmp_path / "thesis.tex").write_text("do not overwrite")
+    with pytest.raises(ConfigError, match="not the folder of a demo"):
+        run(DemoSettings(out=tmp_path, recipe=RECIPE))
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_a_missing_interpreter_is_named(tmp_path):
+    with pytest.raises(MissingPrerequisiteError, match="no swift command beside"):
+        run(DemoSettings(out=tmp_path / "out", swift_python=tmp_path / "python", recipe=RECIPE))
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_failing_arm_shows_the_end_of_its_log_and_ends_the_others(tmp_path):
+    plan = write_plan(0, tmp_path, RECIPE, with_swift=False)  # no initial model was written
+    with pytest.raises(DftError, match="seed0/base ended with exit code") as caught:
+        run_arms(plan.arms, tmp_path, swift=None, num_jobs=2, on_progress=lambda arm, steps: None)
+    assert str(tmp_path / "seed0/base/train.log") in str(caught.value)
+    assert "llamafactory-cli train seed0/base/train.yaml" in str(caught.value)
+    assert not (tmp_path / "seed0/base/arm.json").exists()
+    with pytest.raises(ChildProcessError):
+        os.waitpid(-1, os.WNOHANG)
+
+
+def test_an_interrupt_ends_the_children(tmp_path):
+    plan = write_plan(0, tmp_path, RECIPE, with_swift=False)
+
+    def interrupt(arm, steps):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_arms(plan.arms, tmp_path, swift=None, num_jobs=2, on_progress=interrupt)
+    with pytest.raises(ChildProcessError):
+        os.waitpid(-1, os.WNOHANG)
+
+
+def test_both_frameworks_train_the_same(tmp_path):
+    require(find_swift(None) is not None, "ms-swift in .venv-swift, beside this environment")
+    result, _ = run(DemoSettings(out=tmp_path / "out", recipe=RECIPE))
+    agreement = result.results["seeds"][0]["framework_agreement"]
+    assert agreement["num_steps"] == RECIPE.addition_steps
+    assert agreement["same_first_example"] is True
+    assert agreement["max_relative_difference"] < 1e-5
