@@ -16,17 +16,28 @@ _EXPORTS = {
     "Objective": "dft_plugin.core.objectives",
     "get_objective": "dft_plugin.core.objectives",
     "LossOutput": "dft_plugin.core.reduction",
+    "TokenContext": "dft_plugin.core.context",
     "linear_loss": "dft_plugin.core.linear_loss",
     "logits_loss": "dft_plugin.core.logits_loss",
 }
 
 if TYPE_CHECKING:
+    from dft_plugin.core.context import TokenContext
     from dft_plugin.core.linear_loss import linear_loss
     from dft_plugin.core.logits_loss import logits_loss
     from dft_plugin.core.objectives import OBJECTIVES, Objective, get_objective
     from dft_plugin.core.reduction import LossOutput
 
-__all__ = ["OBJECTIVES", "LossOutput", "Objective", "__version__", "get_objective", "linear_loss", "logits_loss"]
+__all__ = [
+    "OBJECTIVES",
+    "LossOutput",
+    "Objective",
+    "TokenContext",
+    "__version__",
+    "get_objective",
+    "linear_loss",
+    "logits_loss",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -5,6 +5,7 @@ DftError
 │   ├── UnknownObjectiveError
 │   ├── OptionError                      unknown option, wrong type or value
 │   └── ConflictError                    two settings that contradict each other
+├── ObjectivePluginError (RuntimeError)  an objective of another package that is broken
 ├── InputError (ValueError)              tensors that cannot be right
 │   └── LabelOutOfRangeError (IndexError)
 ├── IntegrationError (RuntimeError)      a framework we cannot inject into
@@ -35,6 +36,10 @@ class OptionError(ConfigError):
 
 class ConflictError(ConfigError):
     """Two settings that contradict each other."""
+
+
+class ObjectivePluginError(DftError, RuntimeError):
+    """An objective of another package cannot be used; the message names it."""
 
 
 class InputError(DftError, ValueError):

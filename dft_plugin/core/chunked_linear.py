@@ -4,12 +4,13 @@ For each chunk of c kept tokens there are three matrix products and nothing else
 
     logits = h W^T            (c, V)  into the one chunk buffer
     logits -> p - onehot      (c, V)  in place, with nll (c,)
-    w = weigh(nll)            (c,)
+    w = weigh(statistics)     (c,)
     dH = w * (logits W)       (c, H)  w never touches a (c, V) array
     dW += logits^T (w * h)    (V, H)  not with a frozen head
 
 The gradients exist when forward returns; backward multiplies them by the gradient of the loss. Weights that
 depend on a whole sequence fit in as a first pass without gradients, whose nll makes the `weigh` of a second.
+An objective with a reference needs its logits too, in a second buffer that becomes their gradient's difference.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from torch import Tensor
 
 from dft_plugin.core import row_softmax
 from dft_plugin.core.reduction import KeptTokens
+from dft_plugin.core.row_kl import kl_rows_
 from dft_plugin.core.row_softmax import RowStatistics, row_blocks
 
 _HAS_TRITON = importlib.util.find_spec("triton") is not None
@@ -35,13 +37,17 @@ _MAX_LOW_PRECISION_SUMS = 16
 _TILE_ROWS = 8192
 
 
+Weigh = Callable[[slice, RowStatistics], tuple[Tensor, Tensor | None]]
+
+
 @dataclass(frozen=True)
 class LinearCall:
     """One call of the fused loss, without its differentiable tensors.
 
     Attributes:
         kept: Positions that carry loss.
-        weigh: (slice of the kept tokens, their statistics) -> their weights, shape (c,).
+        weigh: (slice of the kept tokens, their statistics) -> their weights, shape (c,), and the factors of
+            their divergence from the reference, shape (c,), or None.
         token_scale: Factor of each kept token's loss, shape (N,), in the dtype of the statistics; or None.
         divisor: What the summed token losses are divided by.
         logit_scale: Factor of the logits.
@@ -49,11 +55,12 @@ class LinearCall:
         chunk_size: Most rows of logits at a time.
         dtype: Dtype of the matrix products.
         needs_grad: Whether hidden, weight and bias need a gradient.
-        with_entropy: Whether `weigh` reads the entropies.
+        wants: Which optional statistics `weigh` reads.
+        ref_hidden: Hidden states of a frozen reference with the same head, shape (..., T, H), for the divergence.
     """
 
     kept: KeptTokens
-    weigh: Callable[[slice, RowStatistics], Tensor]
+    weigh: Weigh
     token_scale: Tensor | None
     divisor: float
     logit_scale: float
@@ -61,7 +68,8 @@ class LinearCall:
     chunk_size: int
     dtype: torch.dtype
     needs_grad: tuple[bool, bool, bool]
-    with_entropy: bool
+    wants: frozenset[str] = frozenset()
+    ref_hidden: Tensor | None = None
 
     @property
     def statistics_dtype(self) -> torch.dtype:
@@ -70,12 +78,12 @@ class LinearCall:
 
 
 class LinearResult(NamedTuple):
-    """Loss (scalar), nll, objective weight and rank-one flag of each kept token (N,); only the loss has a graph."""
+    """Loss (scalar, the only one with a graph) and of each kept token (N,): weight, divergence, statistics."""
 
     loss: Tensor
-    nll: Tensor
     token_weight: Tensor
-    is_top: Tensor
+    kl: Tensor | None
+    statistics: RowStatistics
 
 
 def chunked_linear_loss(hidden: Tensor, weight: Tensor, bias: Tensor | None, call: LinearCall) -> LinearResult:
@@ -105,7 +113,7 @@ class _ChunkedLinearLoss(torch.autograd.Function):
         ctx.save_for_backward(grads.hidden, grads.weight, grads.bias, call.kept.rows)
         ctx.inputs = [(x.shape, x.dtype) for x in (hidden, weight, bias) if x is not None]
         ctx.is_scaled = False
-        ctx.mark_non_differentiable(result.nll, result.token_weight, result.is_top)
+        ctx.mark_non_differentiable(result.token_weight, *(() if result.kl is None else (result.kl,)))
         return result
 
     @staticmethod
@@ -148,33 +156,58 @@ def _loss_and_gradients(
     flat_hidden = hidden.reshape(-1, hidden.shape[-1])
     projection = weight.to(call.dtype)
     offset = None if bias is None else bias.to(call.dtype)
-    buffer = hidden.new_empty((-(-rows.numel() // max(len(chunks), 1)), weight.shape[0]), dtype=call.dtype)
-    nll = hidden.new_empty(rows.shape, dtype=call.statistics_dtype)
-    token_weight, is_top = torch.empty_like(nll), torch.empty_like(targets, dtype=torch.bool)
+    shape = -(-rows.numel() // max(len(chunks), 1)), weight.shape[0]
+    buffer = hidden.new_empty(shape, dtype=call.dtype)
+    flat_ref = None if call.ref_hidden is None else call.ref_hidden.reshape(-1, hidden.shape[-1])
+    ref_buffer = None if flat_ref is None else torch.empty_like(buffer)
+    statistics = RowStatistics.empty(hidden.new_empty(rows.shape, dtype=call.statistics_dtype), call.wants)
+    token_weight = torch.empty_like(statistics.nll)
+    kl = None if flat_ref is None else torch.zeros_like(token_weight)
+    loss = token_weight.new_zeros(())
     row_math = _row_math(hidden.device.type, call.dtype)
     for chunk in chunks:
         # Only kept rows are ever read, so NaN in a masked one cannot leak.
         h = flat_hidden.index_select(0, rows[chunk]).to(call.dtype)
-        logits = buffer[: h.shape[0]]
-        if offset is None:
-            torch.mm(h, projection.t(), out=logits)
-        else:
-            torch.addmm(offset, h, projection.t(), out=logits)
-        statistics = row_math.softmax_rows_(
+        logits = _project(h, projection, offset, out=buffer)
+        if flat_ref is not None and ref_buffer is not None and kl is not None:
+            ref_logits = _project(flat_ref.index_select(0, rows[chunk]).to(call.dtype), projection, offset, ref_buffer)
+            kl[chunk] = kl_rows_(
+                logits,
+                ref_logits,
+                dtype=call.statistics_dtype,
+                logit_scale=call.logit_scale,
+                logit_softcap=call.logit_softcap,
+            )
+        found = row_math.softmax_rows_(
             logits,
             targets[chunk],
             _target_logits(logits, h, projection, offset, targets[chunk], call.statistics_dtype),
             logit_scale=call.logit_scale,
             logit_softcap=call.logit_softcap,
             with_grad=any(call.needs_grad),
-            with_entropy=call.with_entropy,
+            wants=call.wants,
         )
-        nll[chunk], is_top[chunk] = statistics.nll, statistics.is_top
-        token_weight[chunk] = call.weigh(chunk, statistics)
-        factor = token_weight[chunk] if call.token_scale is None else token_weight[chunk] * call.token_scale[chunk]
+        statistics.write(chunk, found)
+        token_weight[chunk], kl_scale = call.weigh(chunk, found)
+        scale = 1.0 if call.token_scale is None else call.token_scale[chunk]
+        factor = token_weight[chunk] * scale
+        loss += (factor * found.nll).sum()
+        if kl is not None and kl_scale is not None:
+            anchor = kl_scale * scale
+            loss += (anchor * kl[chunk]).sum()
+            if any(call.needs_grad):  # two gradients with factors of their own: one array before the products
+                logits.mul_(factor[:, None]).addcmul_(ref_logits, anchor[:, None].to(logits.dtype))
+                factor = torch.ones_like(factor)
         grads.add(chunk, logits, h, projection, factor * call.logit_scale)
-    scaled = token_weight if call.token_scale is None else token_weight * call.token_scale
-    return LinearResult((scaled * nll).sum() / call.divisor, nll, token_weight, is_top), grads.finished()
+    return LinearResult(loss / call.divisor, token_weight, kl, statistics), grads.finished()
+
+
+def _project(h: Tensor, projection: Tensor, offset: Tensor | None, out: Tensor) -> Tensor:
+    """The logits h @ projection.T + offset, shape (c, V), into the first rows of `out`."""
+    logits = out[: h.shape[0]]
+    if offset is None:
+        return torch.mm(h, projection.t(), out=logits)
+    return torch.addmm(offset, h, projection.t(), out=logits)
 
 
 def _target_logits(

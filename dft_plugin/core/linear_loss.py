@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
-from dft_plugin.core.chunked_linear import LinearCall, chunked_linear_loss
-from dft_plugin.core.objectives import Objective, TokenInputs, as_objective
+from dft_plugin.core.chunked_linear import LinearCall, Weigh, chunked_linear_loss
+from dft_plugin.core.context import KeptContext, TokenContext, depends_on_all_tokens, select_context
+from dft_plugin.core.objectives import Objective, as_objective
 from dft_plugin.core.reduction import LossOutput, denominator, keep_tokens
 from dft_plugin.core.row_softmax import RowStatistics
 from dft_plugin.errors import InputError
@@ -30,6 +32,7 @@ def linear_loss(
     logit_scale: float = 1.0,
     logit_softcap: float | None = None,
     chunk_size: int | None = None,
+    context: TokenContext | None = None,
 ) -> LossOutput:
     """Token-weighted cross-entropy, `sum_t -sg(w_t) log p_t / num_items` (DFT: arXiv 2508.05629, Eq. 9).
 
@@ -57,6 +60,9 @@ def linear_loss(
         logit_softcap: c > 0 for logits c * tanh(logits / c), after the factor.
         chunk_size: Most rows of logits in memory at a time; None for a size that fits the head and the device.
             Changes results by rounding only.
+        context: What some objectives need besides the labels: a reference's log-probabilities or hidden states,
+            the bounds of packed sequences, the source of each token. Objectives that weigh whole sequences cost
+            one more matrix product.
 
     Returns:
         LossOutput; `.loss` in float32 (float64 for float64 inputs).
@@ -73,7 +79,9 @@ def linear_loss(
     kept = keep_tokens(labels, shift=shift, ignore_index=ignore_index, vocab_size=weight.shape[0])
     scale = None
     if token_scale is not None:
-        scale = kept.select(token_scale.detach().to(hidden.device)).to(torch.promote_types(dtype, torch.float32))
+        scale = kept.select(token_scale.detach().to(hidden.device), "token_scale").to(
+            torch.promote_types(dtype, torch.float32)
+        )
     divisor = float(denominator(num_items_in_batch, kept.rows.numel()))
     is_training = torch.is_grad_enabled()
     needs_grad = (
@@ -82,8 +90,14 @@ def linear_loss(
         is_training and bias is not None and bias.requires_grad,
     )
 
-    def weigh(chunk: slice, statistics: RowStatistics) -> Tensor:
-        return objective.weight(TokenInputs(token_logps=-statistics.nll, entropy=statistics.entropy))
+    at_kept = select_context(context, objective, kept, torch.promote_types(dtype, torch.float32))
+    ref_hidden = None
+    if "ref_logits" in objective.needs:
+        ref_hidden = _require_ref_hidden(context, hidden)
+
+    def weigh(chunk: slice, statistics: RowStatistics) -> tuple[Tensor, Tensor | None]:
+        tokens = at_kept.inputs(statistics, chunk)
+        return objective.weight(tokens), objective.kl_scale(tokens)
 
     call = LinearCall(
         kept=kept,
@@ -95,10 +109,54 @@ def linear_loss(
         chunk_size=chunk_size or default_chunk_size(weight, is_head_trained=needs_grad[1]),
         dtype=dtype,
         needs_grad=needs_grad,
-        with_entropy="entropy" in objective.needs,
+        wants=objective.needs,
+        ref_hidden=ref_hidden,
     )
+    if depends_on_all_tokens(objective, context):
+        call = replace(call, weigh=_weigh_together(objective, at_kept, hidden, weight, bias, call))
     result = chunked_linear_loss(hidden, weight, bias, call)
-    return kept.output(result.loss, result.nll, result.token_weight, is_top=result.is_top, scale=scale, divisor=divisor)
+    return kept.output(
+        result.loss,
+        result.statistics.nll,
+        result.token_weight,
+        is_top=result.statistics.is_top,
+        scale=scale,
+        divisor=divisor,
+        entropy=result.statistics.entropy,
+        kl=result.kl,
+    )
+
+
+def _weigh_together(
+    objective: Objective,
+    at_kept: KeptContext,
+    hidden: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    call: LinearCall,
+) -> Weigh:
+    """The weights of all tokens, from a first pass over them without gradients."""
+
+    def weigh_nothing(chunk: slice, statistics: RowStatistics) -> tuple[Tensor, Tensor | None]:
+        return torch.zeros_like(statistics.nll), None
+
+    nll_call = replace(call, weigh=weigh_nothing, needs_grad=(False, False, False), ref_hidden=None)
+    with torch.no_grad():
+        statistics = chunked_linear_loss(hidden, weight, bias, nll_call).statistics
+    tokens = at_kept.inputs(statistics)
+    weights, kl_scales = objective.weight(tokens), objective.kl_scale(tokens)
+    return lambda chunk, _: (weights[chunk], None if kl_scales is None else kl_scales[chunk])
+
+
+def _require_ref_hidden(context: TokenContext | None, hidden: Tensor) -> Tensor:
+    ref_hidden = None if context is None else context.ref_hidden
+    if ref_hidden is None or ref_hidden.shape != hidden.shape:
+        found = "none" if ref_hidden is None else f"shape {tuple(ref_hidden.shape)}"
+        raise InputError(
+            f"the objective compares with a reference and got {found} of its hidden states; pass "
+            f"context=TokenContext(ref_hidden=...) of shape {tuple(hidden.shape)}."
+        )
+    return ref_hidden.detach()
 
 
 def default_chunk_size(weight: Tensor, *, is_head_trained: bool) -> int:

@@ -1,98 +1,101 @@
-"""The objective table: a name and a token weight.
+"""The objective table: every name that may follow `loss_type:`.
 
-Every objective trains `loss_t = -stop_gradient(w_t) * log p_t`; only the weight differs. This is the
-one place to add another: the logits path, the fused path, the diagnostics and the tests pick it up
-from `OBJECTIVES`. Nothing here imports torch, so that listing the table stays instant.
+Every objective trains `loss_t = -stop_gradient(w_t) * log p_t`; only the weight differs (`asft` adds an anchor).
+This is the one place to add another: the logits path, the fused path, the diagnostics and the tests pick it up
+from `OBJECTIVES`. Other packages add theirs through the entry-point group `dft_plugin.objectives`; our own names
+stay ours. Nothing here imports torch, so that listing the table stays instant.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
-from dataclasses import dataclass
-from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, ClassVar
+import importlib.metadata
+import typing
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal
 
-from dft_plugin.errors import OptionError, UnknownObjectiveError
+from dft_plugin.core.objective import Objective, TokenInputs
+from dft_plugin.core.sequence_objectives import Asft, DftGeometricMean, DftSequence, IwSft, Prift
+from dft_plugin.core.token_objectives import ChordPhi, Deft, Dft, DftFloor, Eaft, Focal, Mix, Power, Profit, Sft
+from dft_plugin.errors import ObjectivePluginError, OptionError, UnknownObjectiveError
 
-if TYPE_CHECKING:
-    from torch import Tensor
+__all__ = [
+    "ENTRY_POINTS",
+    "OBJECTIVES",
+    "Objective",
+    "TokenInputs",
+    "as_objective",
+    "describe_objectives",
+    "get_objective",
+]
 
+ENTRY_POINTS = "dft_plugin.objectives"
 
-@dataclass(frozen=True)
-class TokenInputs:
-    """What an objective may look at: one row per kept token, every tensor detached.
-
-    Attributes:
-        token_logps: log p(y_t | y_<t, x), float32 or float64, shape (N,), in nats.
-        entropy: Entropy of the distribution over the vocabulary, same shape and dtype, in nats; None unless
-            the objective `needs` it.
-    """
-
-    token_logps: Tensor
-    entropy: Tensor | None = None
-
-
-@dataclass(frozen=True)
-class Objective:
-    """A token weight with its options as fields.
-
-    Attributes:
-        name: The word written after `loss_type:`.
-        formula: The weight, as a reader would write it.
-        source: Paper and equation.
-        advice: When to use it, in one line.
-        needs: Optional fields of `TokenInputs` that the weight reads; the others are not computed.
-    """
-
-    name: ClassVar[str]
-    formula: ClassVar[str]
-    source: ClassVar[str]
-    advice: ClassVar[str]
-    needs: ClassVar[frozenset[str]] = frozenset()
-
-    def weight(self, tokens: TokenInputs) -> Tensor:
-        """Weight of each kept token, shape (N,), the dtype of `tokens.token_logps`, never negative."""
-        raise NotImplementedError
-
-    def options(self) -> dict[str, Any]:
-        """The options of this instance, by name."""
-        return dataclasses.asdict(self)
+_OWN: tuple[type[Objective], ...] = (
+    *(Sft, Dft, DftSequence, DftGeometricMean, Power, DftFloor, Mix, Profit),
+    *(Eaft, Deft, ChordPhi, Focal, IwSft, Prift, Asft),
+)
+_LEFT_OUT = {
+    "talr": "its formula could not be checked against its paper (arXiv 2509.20758), which releases no code; "
+    "`power` with alpha 0.5 or `deft` are the nearest verified relatives",
+}
 
 
-@dataclass(frozen=True)
-class Sft(Objective):
-    """Plain supervised fine-tuning: every token weighs one (arXiv 2508.05629, Eq. 1)."""
+class _Table(Mapping[str, type[Objective]]):
+    """Our objectives, then those of other packages, which are imported when one of their names is looked up."""
 
-    name = "sft"
-    formula = "w = 1"
-    source = "cross-entropy; arXiv 2508.05629, Eq. 1"
-    advice = "new facts, formats, OCR: whatever the model does not know yet"
+    def __init__(self) -> None:
+        self._own = {cls.name: cls for cls in _OWN}
+        self._foreign: dict[str, type[Objective]] = {}
 
-    def weight(self, tokens: TokenInputs) -> Tensor:
-        """Ones, shape (N,)."""
-        return tokens.token_logps.new_ones(tokens.token_logps.shape)
+    def __getitem__(self, name: str) -> type[Objective]:
+        if name in self._own:
+            return self._own[name]
+        if name not in self._foreign:
+            self._foreign[name] = _load(self._entry_points()[name])
+        return self._foreign[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter([*self._own, *(name for name in self._entry_points() if name not in self._own)])
+
+    def __len__(self) -> int:
+        return len(list(iter(self)))
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._own or name in self._entry_points()
+
+    @staticmethod
+    def _entry_points() -> dict[str, importlib.metadata.EntryPoint]:
+        points: dict[str, importlib.metadata.EntryPoint] = {}
+        for point in importlib.metadata.entry_points(group=ENTRY_POINTS):
+            known = points.setdefault(point.name, point)
+            if known.value != point.value:
+                raise ObjectivePluginError(
+                    f"two packages offer an objective {point.name!r}: {known.value} and {point.value}. Uninstall one."
+                )
+        return points
 
 
-@dataclass(frozen=True)
-class Dft(Objective):
-    """Dynamic Fine-Tuning: each token weighs its own probability, held constant (arXiv 2508.05629, Eq. 9).
+def _load(point: importlib.metadata.EntryPoint) -> type[Objective]:
+    origin = f"objective {point.name!r} of {point.dist.name if point.dist else 'another package'} ({point.value})"
+    try:
+        cls = point.load()
+    except Exception as error:
+        raise ObjectivePluginError(
+            f"{origin} could not be loaded: {type(error).__name__}: {error}. Repair that package, or uninstall it."
+        ) from error
+    if not (isinstance(cls, type) and issubclass(cls, Objective) and dataclasses.is_dataclass(cls)):
+        raise ObjectivePluginError(
+            f"{origin} is {cls!r}; a frozen dataclass derived from dft_plugin.Objective is accepted."
+        )
+    missing = [key for key in ("name", "formula", "source", "advice") if not isinstance(getattr(cls, key, None), str)]
+    if missing or cls.name != point.name:
+        problem = f"lacks {', '.join(missing)}" if missing else f"calls itself {cls.name!r}"
+        raise ObjectivePluginError(f"{origin} {problem}; see `Objective` for what an objective states about itself.")
+    return cls
 
-    Since grad(1 - p) = p * grad(-log p), its gradient is that of `1 - mean(p)`, which is what the
-    monitor logs as the readable curve.
-    """
 
-    name = "dft"
-    formula = "w = p"
-    source = "Dynamic Fine-Tuning, arXiv 2508.05629, Eq. 9"
-    advice = "reasoning, code, multimodal maths from a model that can already do some of it"
-
-    def weight(self, tokens: TokenInputs) -> Tensor:
-        """exp(token_logps), shape (N,)."""
-        return tokens.token_logps.exp()
-
-
-OBJECTIVES: Mapping[str, type[Objective]] = MappingProxyType({cls.name: cls for cls in (Sft, Dft)})
+OBJECTIVES: Mapping[str, type[Objective]] = _Table()
 
 
 def get_objective(name: str, **options: Any) -> Objective:
@@ -100,26 +103,30 @@ def get_objective(name: str, **options: Any) -> Objective:
 
     Raises:
         UnknownObjectiveError: no such name; the message lists the known ones.
-        OptionError: an option the objective does not have, or a value of another type.
+        OptionError: an option the objective does not have, or a value it does not accept.
+        ObjectivePluginError: the objective of another package is broken.
     """
-    try:
-        cls = OBJECTIVES[name]
-    except (KeyError, TypeError):
-        raise UnknownObjectiveError(f"objective={name!r}; known: {', '.join(OBJECTIVES)}.") from None
+    if not isinstance(name, str) or name not in OBJECTIVES:
+        is_left_out = isinstance(name, str) and name in _LEFT_OUT
+        reason = f" {name!r} was left out: {_LEFT_OUT[name]}." if is_left_out else ""
+        raise UnknownObjectiveError(f"objective={name!r}; known: {', '.join(OBJECTIVES)}.{reason}")
+    cls = OBJECTIVES[name]
     fields = {field.name: field for field in dataclasses.fields(cls)}
+    accepted = typing.get_type_hints(cls)
     for option, value in options.items():
         if option not in fields:
             raise OptionError(
                 f"objective {name!r} has no option {option!r}; its options: {', '.join(fields) or 'none'}."
             )
-        _check_type(name, option, value, expected=type(fields[option].default))
+        _check_type(name, option, value, expected=accepted[option])
     return cls(**options)
 
 
 def describe_objectives() -> list[dict[str, Any]]:
     """The table as plain data: name, formula, options with defaults, source, advice."""
     keys = ("name", "formula", "source", "advice")
-    return [{**{key: getattr(cls, key) for key in keys}, "options": cls().options()} for cls in OBJECTIVES.values()]
+    classes = [OBJECTIVES[name] for name in OBJECTIVES]
+    return [{**{key: getattr(cls, key) for key in keys}, "options": cls().options()} for cls in classes]
 
 
 def as_objective(objective: str | Objective) -> Objective:
@@ -127,9 +134,14 @@ def as_objective(objective: str | Objective) -> Objective:
     return objective if isinstance(objective, Objective) else get_objective(objective)
 
 
-def _check_type(name: str, option: str, value: Any, *, expected: type) -> None:
+def _check_type(name: str, option: str, value: Any, *, expected: Any) -> None:
+    if typing.get_origin(expected) is Literal:
+        choices = typing.get_args(expected)
+        if value not in choices:
+            raise OptionError(f"objective {name!r}: {option}={value!r}; accepted: {', '.join(map(repr, choices))}.")
+        return
     is_accepted = isinstance(value, (int, float)) if expected is float else isinstance(value, expected)
-    if isinstance(value, bool) is not (expected is bool) or not is_accepted:
+    if isinstance(value, bool) is not (expected is bool) or not is_accepted or value != value:
         raise OptionError(
             f"objective {name!r}: {option}={value!r} is {type(value).__name__}; {expected.__name__} is accepted."
         )

@@ -25,6 +25,8 @@ class LossOutput:
         kept: True where a token was kept, the shape of `token_nll`.
         plain_loss: What plain training would report for the same call, `sum token_scale * nll / num_items`;
             scalar, detached.
+        token_entropy: Entropy over the vocabulary in nats, like `token_nll`; None unless the objective needed it.
+        token_kl: KL(reference || model) in nats, like `token_nll`; None unless the objective has such a term.
     """
 
     loss: Tensor
@@ -34,6 +36,8 @@ class LossOutput:
     num_tokens: int
     kept: Tensor
     plain_loss: Tensor
+    token_entropy: Tensor | None = None
+    token_kl: Tensor | None = None
 
 
 class KeptTokens(NamedTuple):
@@ -51,11 +55,11 @@ class KeptTokens(NamedTuple):
     kept: Tensor
     is_shifted: bool
 
-    def select(self, values: Tensor) -> Tensor:
+    def select(self, values: Tensor, name: str) -> Tensor:
         """Values of the kept targets, shape (N,), from a tensor aligned with the labels (..., T)."""
         if values.shape != self.kept.shape:
             raise InputError(
-                f"token_scale has shape {tuple(values.shape)}, the labels {tuple(self.kept.shape)}; they must be equal."
+                f"{name} has shape {tuple(values.shape)}, the labels {tuple(self.kept.shape)}; they must be equal."
             )
         shifted = _shift_left(values, fill=0) if self.is_shifted else values
         return shifted.reshape(-1).index_select(0, self.rows)
@@ -69,6 +73,8 @@ class KeptTokens(NamedTuple):
         is_top: Tensor,
         scale: Tensor | None,
         divisor: Tensor | float,
+        entropy: Tensor | None = None,
+        kl: Tensor | None = None,
     ) -> LossOutput:
         """Per-token values (N,) spread over the shape of the labels after shifting.
 
@@ -79,6 +85,8 @@ class KeptTokens(NamedTuple):
             is_top: Whether no other token was likelier than the target, shape (N,).
             scale: The kept tokens' `token_scale`, shape (N,), or None.
             divisor: What `loss` was divided by.
+            entropy: Entropy of each kept token, shape (N,), or None.
+            kl: KL(reference || model) of each kept token, shape (N,), or None.
         """
         nll, weight = nll.detach(), weight.detach()
         return LossOutput(
@@ -89,6 +97,8 @@ class KeptTokens(NamedTuple):
             num_tokens=self.rows.numel(),
             kept=self._trim(self.kept),
             plain_loss=(nll if scale is None else nll * scale).sum() / divisor,
+            token_entropy=None if entropy is None else self._spread(entropy),
+            token_kl=None if kl is None else self._spread(kl.detach()),
         )
 
     def _spread(self, values: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ import triton  # type: ignore[import-untyped]
 import triton.language as tl  # type: ignore[import-untyped]
 from torch import Tensor
 
-from dft_plugin.core.row_softmax import RowStatistics
+from dft_plugin.core.row_softmax import RowStatistics, row_blocks, top_entropy, transform_
 
 _BLOCK = 8192
 _NUM_WARPS = 16
@@ -21,13 +21,17 @@ def softmax_rows_(
     logit_scale: float,
     logit_softcap: float | None,
     with_grad: bool,
-    with_entropy: bool,
+    wants: frozenset[str],
 ) -> RowStatistics:
     """As `row_softmax.softmax_rows_`, for contiguous logits of up to 32 bits; all arithmetic in float32."""
     num_rows, vocab_size = logits.shape
-    nll = torch.empty_like(target_logits)
-    is_top = torch.empty_like(targets, dtype=torch.bool)
-    entropy = torch.empty_like(target_logits) if with_entropy else None
+    statistics = RowStatistics.empty(target_logits, wants)
+    nll, is_top, entropy, top, concentration = statistics
+    if top is not None:  # a selection, not a reduction: left to torch, before the rows are overwritten
+        for block in row_blocks(logits):
+            x = logits[block].to(torch.float32, copy=True)
+            x.scatter_(1, targets[block, None], target_logits[block, None])
+            top[block] = top_entropy(transform_(x, logit_scale=logit_scale, logit_softcap=logit_softcap))
     _softmax_rows_kernel[(num_rows,)](
         logits,
         targets,
@@ -35,16 +39,18 @@ def softmax_rows_(
         nll,
         is_top,
         nll if entropy is None else entropy,
+        nll if concentration is None else concentration,
         vocab_size,
         float(logit_scale),
         float(logit_softcap or 1),
         has_softcap=logit_softcap is not None,
         with_grad=with_grad,
-        with_entropy=with_entropy,
+        with_entropy=entropy is not None,
+        with_concentration=concentration is not None,
         block_size=_BLOCK,
         num_warps=_NUM_WARPS,
     )
-    return RowStatistics(nll, is_top, entropy)
+    return statistics
 
 
 @triton.jit  # type: ignore[untyped-decorator]
@@ -55,12 +61,14 @@ def _softmax_rows_kernel(
     nll_ptr: tl.tensor,
     is_top_ptr: tl.tensor,
     entropy_ptr: tl.tensor,
+    concentration_ptr: tl.tensor,
     vocab_size: tl.tensor,
     logit_scale: tl.tensor,
     logit_softcap: tl.tensor,
     has_softcap: tl.constexpr,
     with_grad: tl.constexpr,
     with_entropy: tl.constexpr,
+    with_concentration: tl.constexpr,
     block_size: tl.constexpr,
 ) -> None:
     row = tl.program_id(0).to(tl.int64)  # rows * vocab_size passes 2^31
@@ -71,6 +79,7 @@ def _softmax_rows_kernel(
     top = target_logit  # a finite start: -inf - -inf would be NaN in a block that is masked throughout
     total = 0.0
     moment = 0.0
+    squares = 0.0
     for start in range(0, vocab_size, block_size):
         columns = start + tl.arange(0, block_size)
         x = tl.load(logits_ptr + columns, mask=columns < vocab_size, other=float("-inf")).to(tl.float32)
@@ -83,12 +92,16 @@ def _softmax_rows_kernel(
         total = total * decay + tl.sum(probs, axis=0)
         if with_entropy:
             moment = moment * decay + tl.sum(tl.where(probs > 0, probs * x, 0.0), axis=0)
+        if with_concentration:
+            squares = squares * decay * decay + tl.sum(probs * probs, axis=0)
         top = new_top
     log_total = top + tl.log(total)
     tl.store(nll_ptr + row, log_total - target_logit)
     tl.store(is_top_ptr + row, target_logit >= top)
     if with_entropy:
         tl.store(entropy_ptr + row, log_total - moment / total)
+    if with_concentration:
+        tl.store(concentration_ptr + row, squares / (total * total))
 
     if with_grad:
         for start in range(0, vocab_size, block_size):

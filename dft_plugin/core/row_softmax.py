@@ -9,12 +9,16 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from dft_plugin.core.token_objectives import TOP_K
+
 # Logits worked on at a time: on a CPU few enough to stay in cache between passes, elsewhere enough to fill it.
 _CPU_BLOCK_LOGITS = 1 << 20
 _BLOCK_LOGITS = 1 << 26
 _LOG2_E = math.log2(math.e)
 # exp() of it is 0 in float32 and float64, and unlike -inf it can be multiplied by that 0.
 _LOWEST_LOGIT = -1e4
+OPTIONAL_STATISTICS = ("entropy", "top_entropy", "concentration")
+"""Statistics of a row that cost extra; the same words as in `TokenInputs`."""
 
 
 class RowStatistics(NamedTuple):
@@ -24,11 +28,27 @@ class RowStatistics(NamedTuple):
         nll: -log p of the target, float32 (float64 for float64 logits), shape (N,).
         is_top: Whether no other token was likelier than the target, bool, shape (N,).
         entropy: Entropy of the row's distribution in nats, same shape and dtype; None unless asked for.
+        top_entropy: Entropy of its 20 likeliest tokens alone, renormalised, likewise.
+        concentration: Sum of squared probabilities, likewise.
     """
 
     nll: Tensor
     is_top: Tensor
-    entropy: Tensor | None
+    entropy: Tensor | None = None
+    top_entropy: Tensor | None = None
+    concentration: Tensor | None = None
+
+    @classmethod
+    def empty(cls, like: Tensor, wants: frozenset[str]) -> RowStatistics:
+        """Uninitialised statistics of the shape and dtype of `like`; the optional ones that `wants` names."""
+        optional = {name: torch.empty_like(like) for name in OPTIONAL_STATISTICS if name in wants}
+        return cls(torch.empty_like(like), torch.empty_like(like, dtype=torch.bool), **optional)
+
+    def write(self, rows: slice, other: RowStatistics) -> None:
+        """Copy `other`, the statistics of `rows`, into place."""
+        for mine, theirs in zip(self, other, strict=True):
+            if mine is not None and theirs is not None:
+                mine[rows] = theirs
 
 
 def softmax_rows_(
@@ -39,7 +59,7 @@ def softmax_rows_(
     logit_scale: float,
     logit_softcap: float | None,
     with_grad: bool,
-    with_entropy: bool,
+    wants: frozenset[str],
 ) -> RowStatistics:
     """Statistics of softmax(softcap(logit_scale * logits)); `logits` becomes the gradient of each row's nll.
 
@@ -55,16 +75,15 @@ def softmax_rows_(
         logit_scale: Factor of the logits.
         logit_softcap: Bound c of c * tanh(x / c), applied after the factor.
         with_grad: Whether `logits` must become the gradient.
-        with_entropy: Whether to compute the entropies.
+        wants: Which of `OPTIONAL_STATISTICS` to compute.
     """
     dtype = target_logits.dtype
     is_low_precision = logits.dtype != dtype
     blocks = list(row_blocks(logits))
     size = max(block.stop - block.start for block in blocks)
     scratch = logits.new_empty((size if is_low_precision else 0, logits.shape[1]), dtype=dtype)
-    nll = torch.empty_like(target_logits)
-    is_top = torch.empty_like(targets, dtype=torch.bool)
-    entropy = torch.empty_like(target_logits) if with_entropy else None
+    statistics = RowStatistics.empty(target_logits, wants)
+    nll, is_top, entropy, top, concentration = statistics
     for block in blocks:
         target = targets[block, None]
         x = logits[block]
@@ -78,8 +97,10 @@ def softmax_rows_(
             x.div_(logit_softcap).tanh_()
             slope = 1 - x * x if with_grad else None
             x.mul_(logit_softcap)
+        if top is not None:
+            top[block] = top_entropy(x)
         x.sub_(x.amax(1, keepdim=True))
-        shifted = x.clamp(min=_LOWEST_LOGIT) if with_entropy else None
+        shifted = x.clamp(min=_LOWEST_LOGIT) if entropy is not None else None
         target_shifted = x.gather(1, target)
         is_top[block] = (target_shifted >= 0).squeeze(1)
         # exp2 is four times as fast as exp on a CPU; sum is ten times as exact as log_softmax, which adds serially
@@ -87,6 +108,8 @@ def softmax_rows_(
         nll[block] = (total.log() - target_shifted).squeeze(1)
         if entropy is not None and shifted is not None:
             entropy[block] = (total.log() - shifted.mul_(x).sum(1, keepdim=True) / total).squeeze(1)
+        if concentration is not None:
+            concentration[block] = (x.square().sum(1, keepdim=True) / total.square()).squeeze(1)
         if with_grad:
             x.mul_(1 / total)
             x.scatter_add_(1, target, torch.full_like(total, -1))
@@ -94,7 +117,23 @@ def softmax_rows_(
                 x.mul_(slope)
             if is_low_precision:
                 logits[block] = x
-    return RowStatistics(nll, is_top, entropy)
+    return statistics
+
+
+def transform_(logits: Tensor, *, logit_scale: float, logit_softcap: float | None) -> Tensor:
+    """softcap(logit_scale * logits), in place."""
+    if logit_scale != 1:
+        logits.mul_(logit_scale)
+    if logit_softcap is not None:
+        logits.div_(logit_softcap).tanh_().mul_(logit_softcap)
+    return logits
+
+
+def top_entropy(logits: Tensor) -> Tensor:
+    """Entropy of the 20 likeliest tokens of each row alone, renormalised, shape (N,), in nats; of all if V < 20."""
+    log_probs = logits.topk(min(TOP_K, logits.shape[1]), dim=1).values.log_softmax(1)
+    entropy: Tensor = torch.special.entr(log_probs.exp()).sum(1)
+    return entropy
 
 
 def row_blocks(logits: Tensor) -> Iterator[slice]:

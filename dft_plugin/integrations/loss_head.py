@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from dft_plugin.core.linear_loss import linear_loss
 from dft_plugin.core.logits_loss import logits_loss
-from dft_plugin.core.objectives import Objective
+from dft_plugin.core.objective import Objective
 from dft_plugin.core.reduction import LossOutput
 from dft_plugin.errors import IntegrationError
 

@@ -19,6 +19,7 @@ import torch
 from dft_plugin.core import row_kernel, row_softmax
 
 row_kernel._BLOCK = 64
+WANTS = frozenset(row_softmax.OPTIONAL_STATISTICS)
 distances = {}
 generator = torch.Generator().manual_seed(0)
 for dtype in (torch.float32, torch.bfloat16, torch.float16):
@@ -32,7 +33,7 @@ for dtype in (torch.float32, torch.bfloat16, torch.float16):
             grads, statistics = [], []
             for module in (row_softmax, row_kernel):
                 rows = logits.clone()
-                options = {"logit_scale": scale, "logit_softcap": softcap, "with_entropy": True}
+                options = {"logit_scale": scale, "logit_softcap": softcap, "wants": WANTS}
                 statistics.append(module.softmax_rows_(rows, targets, exact, with_grad=True, **options))
                 grads.append(rows.float())
             case = f"{dtype} scale={scale} softcap={softcap} vocab={vocab}"
@@ -41,9 +42,9 @@ for dtype in (torch.float32, torch.bfloat16, torch.float16):
             ]
             untouched = logits.clone()
             only = row_kernel.softmax_rows_(
-                untouched, targets, exact, logit_scale=scale, logit_softcap=softcap, with_grad=False, with_entropy=False
+                untouched, targets, exact, logit_scale=scale, logit_softcap=softcap, with_grad=False, wants=frozenset()
             )
-            assert only.entropy is None and torch.equal(only.nll, statistics[1].nll)
+            assert only[2:] == (None, None, None) and torch.equal(only.nll, statistics[1].nll)
             assert torch.equal(untouched, logits), "statistics alone must not write"
 print(json.dumps(distances))
 """
@@ -62,11 +63,11 @@ def distances():
 
 def test_the_kernel_equals_the_portable_form(distances):
     assert len(distances) == 18
-    for case, (nll, is_top, entropy, grad) in distances.items():
+    for case, (nll, is_top, entropy, top_entropy, concentration, grad) in distances.items():
         one_unit = {"torch.float32": 1e-6, "torch.bfloat16": 2**-8, "torch.float16": 2**-11}[case.split()[0]]
         assert nll < 5e-6, case
         assert is_top == 0, case
-        assert entropy < 5e-6, case
+        assert max(entropy, top_entropy, concentration) < 5e-6, case
         assert grad <= one_unit * 2, case
 
 
@@ -80,10 +81,12 @@ def test_the_kernel_compiles_for_hopper(dtype, tmp_path, monkeypatch):
 
     from dft_plugin.core import row_kernel
 
-    flags = {"has_softcap": True, "with_grad": True, "with_entropy": True, "block_size": row_kernel._BLOCK}
-    types = ["*" + dtype, "*i64", "*fp32", "*fp32", "*i1", "*fp32", "i32", "fp32", "fp32", *["constexpr"] * 4]
+    flags = {"has_softcap": True, "with_grad": True, "with_entropy": True, "with_concentration": True}
+    flags["block_size"] = row_kernel._BLOCK
+    types = ["*" + dtype, "*i64", "*fp32", "*fp32", "*i1", "*fp32", "*fp32", "i32"]
+    types += ["fp32", "fp32", *["constexpr"] * 5]
     signature = dict(zip(row_kernel._softmax_rows_kernel.arg_names, types, strict=True))
-    aligned = {(index,): [["tt.divisibility", 16]] for index in range(7)}
+    aligned = {(index,): [["tt.divisibility", 16]] for index in range(8)}
     source = ASTSource(row_kernel._softmax_rows_kernel, signature, flags, aligned)
     options = {"num_warps": row_kernel._NUM_WARPS}
     ptx = triton.compile(source, target=GPUTarget("cuda", 90, 32), options=options).asm["ptx"]

@@ -22,12 +22,23 @@ def test_specification_is_complete(name):
 @pytest.mark.parametrize("name", sorted(OBJECTIVES))
 def test_weights_are_finite_and_never_negative_at_the_extremes(name):
     logps = torch.tensor([0.0, -1e-7, -1.0, -90.0, -1e4])
-    weight = get_objective(name).weight(TokenInputs(token_logps=logps))
+    zeros = torch.zeros_like(logps)
+    tokens = TokenInputs(
+        token_logps=logps,
+        targets=zeros.long(),
+        entropy=torch.tensor([0.0, 1e-7, 1.0, 11.0, -1e-7]),
+        top_entropy=zeros,
+        concentration=torch.tensor([1.0, 1.0, 0.5, 1e-6, 0.0]),
+        ref_logps=logps.flip(0),
+        segments=torch.tensor([0, 0, 1, 1, 1]),
+        num_segments=2,
+    )
+    weight = get_objective(name).weight(tokens)
     assert weight.shape == logps.shape and weight.dtype == logps.dtype
     assert torch.isfinite(weight).all() and (weight >= 0).all()
 
 
-@pytest.mark.parametrize("name", ["dtf", "", None, ["dft"]])
+@pytest.mark.parametrize("name", ["dtf", "", None, ["dft"], "talr"])
 def test_unknown_objective_lists_the_known_ones(name):
     with pytest.raises(UnknownObjectiveError, match=r"known: .*dft"):
         get_objective(name)

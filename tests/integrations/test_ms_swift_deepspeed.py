@@ -28,7 +28,7 @@ MODELS = {
     "vl": ("vl", {**VL, "freeze_vit": False, "freeze_aligner": False}),
 }
 SPREADS = [
-    *(("text", how) for how in ("ddp", "zero2", "zero3")),
+    *(("text", how) for how in ("ddp", "zero1", "zero2", "zero3")),
     ("text-tied", "zero3"),
     ("vl", "zero3"),
 ]
