@@ -22,6 +22,8 @@ logger = logging.getLogger(__name__)
 HOOKS = {
     "llamafactory.hparams.finetuning_args": "dft_plugin.integrations.llamafactory",
     "llamafactory.hparams.parser": "dft_plugin.integrations.llamafactory",
+    "llamafactory.data.loader": "dft_plugin.integrations.llamafactory",
+    "llamafactory.data.processor.supervised": "dft_plugin.integrations.llamafactory",
     "llamafactory.train.trainer_utils": "dft_plugin.integrations.llamafactory",
     "llamafactory.train.sft.trainer": "dft_plugin.integrations.llamafactory",
     "llamafactory.train.pt.trainer": "dft_plugin.integrations.llamafactory",
@@ -29,6 +31,7 @@ HOOKS = {
     "swift.callbacks.mapping": "dft_plugin.integrations.ms_swift",
     "swift.arguments.sft_args": "dft_plugin.integrations.ms_swift",
     "swift.arguments.base_args.model_args": "dft_plugin.integrations.ms_swift",
+    "swift.pipelines.train.sft": "dft_plugin.integrations.ms_swift",
     "swift.trainers.trainer_factory": "dft_plugin.integrations.ms_swift",
 }
 

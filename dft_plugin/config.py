@@ -9,8 +9,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from dft_plugin.core.composed_objectives import Shaped
 from dft_plugin.core.objectives import OBJECTIVES, Objective, get_objective
-from dft_plugin.errors import ConfigError, OptionError, UnknownObjectiveError
+from dft_plugin.errors import ConfigError, ConflictError, OptionError, UnknownObjectiveError
+from dft_plugin.loss_route import Route
 
 ENV_LOSS_CONFIG = "DFT_LOSS_CONFIG"
 # Options that say how the loss is computed, not what is trained; a resumed run may change them.
@@ -25,6 +27,13 @@ class SharedOptions(BaseModel):
             where not, True refuses to train where it is not, False always makes the logits.
         chunk_size: Rows of logits in memory at a time on the fused path; None for a size that fits.
         verify: Compare the fused loss and gradient with the float32 logits path on the first micro-batch.
+        floor: Smallest weight of a token.
+        cap: Largest weight of a token.
+        full_weight_tokens: Tokens that always weigh one: their text, their id, or "eos" for the tokenizer's
+            end-of-sequence token and the model's end-of-turn token.
+        renormalise: "mean_one" divides the weights by their mean over the optimiser step before, so that the step
+            size stays that of plain training.
+        route: Objectives by data source.
     """
 
     model_config = ConfigDict(extra="forbid", strict=True)
@@ -32,6 +41,11 @@ class SharedOptions(BaseModel):
     fused: Literal["auto"] | bool = "auto"
     chunk_size: Annotated[int, Field(ge=1)] | None = None
     verify: bool = True
+    floor: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
+    cap: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    full_weight_tokens: list[str | int] = []
+    renormalise: Literal["mean_one"] | None = None
+    route: Route | None = None
 
 
 @dataclass(frozen=True)
@@ -68,19 +82,46 @@ class LossConfig:
         shared = {key: value for key, value in options.items() if key in SharedOptions.model_fields}
         own = {key: value for key, value in options.items() if key not in shared}
         try:
-            return cls(get_objective(loss_type, **own), SharedOptions(**shared))
+            objective, shared_options = get_objective(loss_type, **own), SharedOptions(**shared)
         except OptionError as error:
             raise OptionError(f"loss_config: {error} Shared options: {_names(SharedOptions)}.") from None
         except ValidationError as error:
             problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
             raise OptionError(f"loss_config: {problems}. Shared options: {_names(SharedOptions)}.") from None
 
+        _refuse_contradictions(loss_type, own, shared_options)
+        return cls(objective, shared_options)
+
+    def training_objective(self, full_weight_tokens: tuple[int, ...] = ()) -> Objective:
+        """What is trained: routed and shaped as the shared options say.
+
+        Args:
+            full_weight_tokens: Ids of the shared option of that name, looked up in the run's tokenizer.
+        """
+        shared = self.shared
+        base = self.objective if shared.route is None else shared.route.objective(self.objective.name)
+        shaped = Shaped(base, shared.floor, shared.cap, full_weight_tokens, shared.renormalise is not None)
+        return base if shaped == Shaped(base) else shaped
+
     def record(self) -> dict[str, Any]:
         """What a run folder and a model card state."""
         return {
             "loss_type": self.objective.name,
-            "loss_config": {**self.objective.options(), **dict(self.shared)},
+            # with routes the objectives' options stand in the rules
+            "loss_config": {**({} if self.shared.route else self.objective.options()), **self.shared.model_dump()},
         }
+
+
+def _refuse_contradictions(loss_type: str, own: Mapping[str, Any], shared: SharedOptions) -> None:
+    if shared.floor is not None and shared.cap is not None and shared.floor > shared.cap:
+        raise ConflictError(f"loss_config: floor={shared.floor} is above cap={shared.cap}.")
+    if shared.route is not None:
+        if own:
+            raise ConflictError(
+                f"loss_config: {', '.join(own)} of {loss_type!r} beside route; write the options into the rules, as "
+                "{source: {loss_type: NAME, option: value}}."
+            )
+        shared.route.objective(loss_type)
 
 
 def require_loss_type(loss_type: Any, loss_config: Any) -> bool:

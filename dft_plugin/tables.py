@@ -12,11 +12,13 @@ from dft_plugin.doctor import Diagnosis
 
 
 def print_objectives(rows: Iterable[Mapping[str, Any]]) -> None:
-    """One row an objective."""
-    table = Table("loss_type", "token weight", "options", "source", "good for", title="loss = -sg(w) log p")
+    """One block an objective: its name, then weight, options, source and advice below each other."""
+    table = Table("loss_type", "loss = -sg(w) log p", show_lines=True)
+    table.columns[0].no_wrap = True
     for row in rows:
         options = ", ".join(f"{key}={value}" for key, value in row["options"].items())
-        table.add_row(row["name"], row["formula"], options or "-", row["source"], row["advice"])
+        lines = [row["formula"], *([f"options: {options}"] if options else []), row["source"], f"for: {row['advice']}"]
+        table.add_row(row["name"], "\n".join(lines))
     Console().print(table)
 
 

@@ -50,5 +50,5 @@ def test_doctor_passes_here():
     diagnosis = json.loads(result.stdout)
     assert result.returncode == 0 and diagnosis["is_healthy"], result.stderr
     llamafactory = diagnosis["frameworks"]["llamafactory"]
-    assert llamafactory["is_tested"] and len(llamafactory["probes"]) == 6
+    assert llamafactory["is_tested"] and len(llamafactory["probes"]) == 8
     assert all(check["passed"] for check in diagnosis["checks"])

@@ -54,7 +54,8 @@ def trainer_with_loss(
                 return
             _refuse_split_sequences(self, config)
             self.dft_loss = TrainerLoss(config)
-            self.dft_loss.attach(self.model, obstacle=_obstacle(self))
+            tokenizer = getattr(self.processing_class, "tokenizer", self.processing_class)  # a processor holds one
+            self.dft_loss.attach(self.model, tokenizer=tokenizer, obstacle=_obstacle(self))
             # Trainer then counts the tokens of the whole step, pops the labels before the forward and does
             # not divide by the accumulation steps again.
             self.compute_loss_func = self.dft_loss
@@ -64,17 +65,21 @@ def trainer_with_loss(
         def compute_loss(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
             if self.dft_loss is None:
                 return super().compute_loss(model, inputs, *args, **kwargs)
-            num_items_in_batch = kwargs.get("num_items_in_batch")
-            labels = inputs.get("labels")
-            with self.dft_loss.forward(
-                labels, num_items_in_batch=num_items_in_batch, wants_logits=self._metric_wants_logits
+            num_items, wants_logits = kwargs.get("num_items_in_batch"), self._metric_wants_logits
+            with (
+                self.dft_loss.batch(inputs) as inputs,
+                self.dft_loss.reference(self.accelerator.unwrap_model(model), inputs, wants_logits=wants_logits),
+                self.dft_loss.forward(inputs.get("labels"), num_items_in_batch=num_items, wants_logits=wants_logits),
             ):
                 return super().compute_loss(model, inputs, *args, **kwargs)
 
         def prediction_step(self, model: Any, inputs: Any, prediction_loss_only: bool, *args: Any, **kw: Any) -> Any:
+            if self.dft_loss is None:
+                return super().prediction_step(model, inputs, prediction_loss_only, *args, **kw)
             self._metric_wants_logits = not prediction_loss_only
             try:
-                return super().prediction_step(model, inputs, prediction_loss_only, *args, **kw)
+                with self.dft_loss.batch(inputs) as inputs:  # metrics read the labels too
+                    return super().prediction_step(model, inputs, prediction_loss_only, *args, **kw)
             finally:
                 self._metric_wants_logits = False
 

@@ -2,10 +2,11 @@
 
 LLaMA-Factory has no plugin hook, and its launcher starts itself again by file name under torchrun, so
 patches made in a wrapper process would be lost. `dft_plugin.autoload` calls `on_import` in every process
-for each of the five modules below, right after it ran and before anything imported names from it:
+for each of the modules below, right after it ran and before anything imported names from it:
 
 - `hparams.finetuning_args`  the dataclass gains our two keys, checked as soon as they are parsed;
 - `hparams.parser`           settings that contradict each other are refused before a model is loaded;
+- `data.loader`, `data.processor.supervised`  samples carry what a routed or sequence-level objective must know;
 - `train.sft.trainer`, `train.pt.trainer`  the trainer computes our loss and logs its statistics;
 - `train.trainer_utils`      the model card states the objective.
 
@@ -25,7 +26,9 @@ from typing import Any
 from dft_plugin.compat import Probe, warn_if_untested
 from dft_plugin.config import LossConfig, require_loss_type
 from dft_plugin.errors import ConflictError, IntegrationError
+from dft_plugin.integrations.llamafactory_data import PLAN, extend_loader, extend_processors, require_taggable
 from dft_plugin.integrations.patching import Patches, probe_modules, require_parameters
+from dft_plugin.integrations.sample_tags import TagPlan
 
 FRAMEWORK = "llamafactory"
 STAGES = ("pt", "sft")
@@ -129,10 +132,11 @@ def _extend_parser(module: ModuleType) -> None:
         @functools.wraps(original)
         def get_train_args(args: Any = None) -> Any:
             parsed = original(args)
-            model_args, _, training_args, finetuning_args, _ = parsed
+            model_args, data_args, training_args, finetuning_args, _ = parsed
             if finetuning_args.loss_type is not None:
                 require_injected()
                 _refuse_conflicts(model_args, training_args, finetuning_args)
+                _plan_tags(model_args, data_args, finetuning_args)
                 if training_args.should_log:
                     warn_if_untested(FRAMEWORK)
             return parsed
@@ -160,6 +164,29 @@ def _refuse_conflicts(model_args: Any, training_args: Any, finetuning_args: Any)
     for option, (arguments, reason) in replacing.items():
         if getattr(arguments, option):
             raise ConflictError(f"loss_type={loss_type} with {option}=true: {reason}. Set {option}: false.")
+
+
+def _plan_tags(model_args: Any, data_args: Any, finetuning_args: Any) -> None:
+    """Leave the data pipeline word of what samples must carry."""
+    config = LossConfig.parse(finetuning_args.loss_type, finetuning_args.loss_config)
+    plan = TagPlan.of(config, lambda: _load_tokenizer(model_args))
+    if plan is not None:
+        require_taggable(plan, data_args, finetuning_args.stage)
+        setattr(data_args, PLAN, plan)
+
+
+def _load_tokenizer(model_args: Any) -> Any:
+    from llamafactory.model import load_tokenizer
+
+    return load_tokenizer(model_args)["tokenizer"]
+
+
+def _extend_loader(module: ModuleType) -> None:
+    extend_loader(module, _patches)
+
+
+def _extend_processors(module: ModuleType) -> None:
+    extend_processors(module, _patches)
 
 
 def _extend_trainer(module: ModuleType, name: str, stage: str) -> None:
@@ -200,6 +227,8 @@ def _extend_trainer_utils(module: ModuleType) -> None:
 _EXTENSIONS: dict[str, Callable[[ModuleType], None]] = {
     "llamafactory.hparams.finetuning_args": _extend_finetuning_args,
     "llamafactory.hparams.parser": _extend_parser,
+    "llamafactory.data.loader": _extend_loader,
+    "llamafactory.data.processor.supervised": _extend_processors,
     "llamafactory.train.trainer_utils": _extend_trainer_utils,
     "llamafactory.train.sft.trainer": functools.partial(_extend_trainer, name="CustomSeq2SeqTrainer", stage="sft"),
     "llamafactory.train.pt.trainer": functools.partial(_extend_trainer, name="CustomTrainer", stage="pt"),

@@ -8,7 +8,7 @@ model hands it on as `outputs.logits`, and `HeadPass.loss_from` checks that it i
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -16,13 +16,12 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from dft_plugin.core.context import TokenContext
 from dft_plugin.core.linear_loss import linear_loss
-from dft_plugin.core.logits_loss import logits_loss
 from dft_plugin.core.objective import Objective
 from dft_plugin.core.reduction import LossOutput
 from dft_plugin.errors import IntegrationError
-
-_VERIFIED_TOKENS = 256
+from dft_plugin.integrations.loss_verification import verify_fused
 
 
 class HeadChoice(NamedTuple):
@@ -76,6 +75,8 @@ class HeadPass:
     num_items_in_batch: Tensor | int | None
     token_scale: Tensor | None
     shift: bool
+    objective: Objective
+    context: TokenContext
     output: LossOutput | None = None
     is_taken: bool = False
 
@@ -103,18 +104,16 @@ class HeadPass:
 
 
 class LossHead:
-    """Computes one objective in the forward of one `nn.Linear`.
+    """Computes an objective in the forward of one `nn.Linear`.
 
     Args:
         head: The vocabulary projection.
-        objective: What to train.
         chunk_size: See `linear_loss`.
         must_verify: Whether to compare the first micro-batch with the float32 logits path.
     """
 
-    def __init__(self, head: nn.Linear, objective: Objective, *, chunk_size: int | None, must_verify: bool) -> None:
+    def __init__(self, head: nn.Linear, *, chunk_size: int | None, must_verify: bool) -> None:
         self._head = head
-        self._objective = objective
         self._chunk_size = chunk_size
         self._must_verify = must_verify
 
@@ -122,6 +121,8 @@ class LossHead:
     def computing(
         self,
         labels: Tensor,
+        objective: Objective,
+        context: TokenContext,
         *,
         num_items_in_batch: Tensor | int | None,
         token_scale: Tensor | None = None,
@@ -132,19 +133,34 @@ class LossHead:
         Raises:
             IntegrationError: on leaving, the head had not been called exactly once.
         """
-        this_pass = HeadPass(labels, num_items_in_batch, token_scale, shift)
+        this_pass = HeadPass(labels, num_items_in_batch, token_scale, shift, objective, context)
+
+        def forward(hidden: Tensor) -> Tensor:
+            this_pass.output = self._compute(hidden, this_pass)
+            return this_pass.output.loss
+
+        with self._replaced(forward):
+            yield this_pass
+
+    @contextmanager
+    def passing_hidden(self) -> Iterator[None]:
+        """While open, the next call of the head returns its hidden states where the logits would be."""
+        with self._replaced(lambda hidden: hidden):
+            yield
+
+    @contextmanager
+    def _replaced(self, compute: Callable[[Tensor], Tensor]) -> Iterator[None]:
         num_calls = 0
 
         def forward(hidden: Tensor) -> Tensor:
             nonlocal num_calls
             num_calls += 1
-            this_pass.output = self._compute(hidden, this_pass)
-            return this_pass.output.loss
+            return compute(hidden)
 
         # an instance attribute: hooks of the module still run, and deleting it restores the class's forward
         self._head.forward = forward  # type: ignore[assignment, method-assign]
         try:
-            yield this_pass
+            yield
         finally:
             del self._head.forward
         if num_calls != 1:
@@ -160,56 +176,24 @@ class LossHead:
                 "model keeps other positions than the labels. Set `fused: false` in loss_config."
             )
         if self._must_verify:
-            self._must_verify = False
-            self._verify(hidden, this_pass)
+            self._must_verify = not verify_fused(
+                hidden,
+                self._head,
+                this_pass.labels,
+                this_pass.objective,
+                this_pass.context,
+                shift=this_pass.shift,
+                chunk_size=self._chunk_size,
+            )
         return linear_loss(
             hidden,
             self._head.weight,
             this_pass.labels,
             bias=self._head.bias,
-            objective=self._objective,
+            objective=this_pass.objective,
             num_items_in_batch=this_pass.num_items_in_batch,
             shift=this_pass.shift,
             token_scale=this_pass.token_scale,
             chunk_size=self._chunk_size,
+            context=this_pass.context,
         )
-
-    def _verify(self, hidden: Tensor, this_pass: HeadPass) -> None:
-        """Compare the fused loss and its gradient with the float32 logits path, on up to 256 kept tokens.
-
-        Raises:
-            IntegrationError: they differ by more than rounding in the head's dtype explains.
-        """
-        labels = this_pass.labels.to(hidden.device)
-        if this_pass.shift:
-            hidden, labels = hidden[..., :-1, :], labels[..., 1:]
-        rows = (labels.reshape(-1) != -100).nonzero().squeeze(1)[:_VERIFIED_TOKENS]
-        if not rows.numel():
-            self._must_verify = True  # nothing to compare in this micro-batch
-            return
-        hidden = hidden.detach().reshape(-1, hidden.shape[-1])[rows]
-        labels = labels.reshape(-1)[rows]
-        weight, bias = (None if x is None else x.detach() for x in (self._head.weight, self._head.bias))
-        assert weight is not None
-        with torch.enable_grad():
-            fused_hidden = hidden.clone().requires_grad_()
-            options: dict[str, Any] = {"objective": self._objective, "shift": False}
-            fused = linear_loss(fused_hidden, weight, labels, bias=bias, chunk_size=self._chunk_size, **options)
-            (fused_grad,) = torch.autograd.grad(fused.loss, fused_hidden)
-            plain_hidden = hidden.float().requires_grad_()
-            with torch.autocast(hidden.device.type, enabled=False):
-                logits = nn.functional.linear(plain_hidden, weight.float(), None if bias is None else bias.float())
-            plain = logits_loss(logits, labels, **options)
-            (plain_grad,) = torch.autograd.grad(plain.loss, plain_hidden)
-        is_low = torch.is_autocast_enabled(hidden.device.type) or weight.dtype in (torch.bfloat16, torch.float16)
-        tolerance = 5e-2 if is_low else 1e-3
-        errors = {
-            "loss": float(((fused.loss - plain.loss).abs() / plain.loss.abs().clamp(min=1e-12)).detach()),
-            "gradient": float((fused_grad.float() - plain_grad).norm() / plain_grad.norm().clamp(min=1e-12)),
-        }
-        if not all(error <= tolerance for error in errors.values()):
-            raise IntegrationError(
-                "the fused loss differs from the float32 logits path on the first micro-batch: relative errors "
-                f"{errors}, at most {tolerance} is rounding. Nothing was trained. Set `fused: false` and "
-                "please report this with the output of `dft doctor --json`."
-            )

@@ -41,8 +41,9 @@ class LossMonitor(TrainerCallback):
     def record(self) -> dict[str, Any]:
         """The run's loss and the versions that computed it."""
         return {
-            "schema_version": 1,
+            "schema_version": 2,
             **self._loss.config.record(),
+            "state": self._loss.state(),
             "path": self._loss.path,
             "path_reason": self._loss.path_reason,
             "framework": self._framework.name,
@@ -61,15 +62,17 @@ class LossMonitor(TrainerCallback):
         Raises:
             ConflictError: a resumed run that began with another loss.
         """
-        if not state.is_world_process_zero:
-            return
         record = self.record()
         path = Path(args.output_dir) / RECORD_NAME
         if state.global_step > 0:
             # ms-swift resumes into a new output folder; only the checkpoint then has the record
-            for folder in (args.resume_from_checkpoint, args.output_dir):
-                if isinstance(folder, str) and (before := Path(folder) / RECORD_NAME).exists():
-                    _refuse_other_loss(json.loads(before.read_text(encoding="utf-8")), record, before)
+            for folder in (args.output_dir, args.resume_from_checkpoint):
+                if isinstance(folder, str) and (file := Path(folder) / RECORD_NAME).exists():
+                    before = json.loads(file.read_text(encoding="utf-8"))
+                    _refuse_other_loss(before, record, file)
+                    self._loss.restore(before.get("state", {}))  # absent in records of version 1
+        if not state.is_world_process_zero:
+            return
         options = ", ".join(f"{key}={value}" for key, value in self._loss.config.objective.options().items())
         reason = f" ({record['path_reason']})" if record["path_reason"] else ""
         self._logger.info(
@@ -78,6 +81,12 @@ class LossMonitor(TrainerCallback):
             + f", in {self._framework.name} {self._framework.found}; eval_loss stays plain cross-entropy"
         )
         write_json(path, record)
+
+    def on_step_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Where in the run an annealed objective is; on every rank."""
+        self._loss.begin_step(state.global_step / max(state.max_steps, 1))
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """The record, and the section of the model card where there is one, in each checkpoint."""
@@ -90,11 +99,12 @@ class LossMonitor(TrainerCallback):
             card.write_text(text + self.describe(), encoding="utf-8")
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """Proof after the first step, on every rank.
+        """The step's mean weight, and proof after the first step; on every rank.
 
         Raises:
             LossNotLiveError: the step did not go through our loss.
         """
+        self._loss.end_step(args.device)
         if self._is_proven:
             return
         if not self._loss.num_training_calls:

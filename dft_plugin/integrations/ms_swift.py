@@ -7,6 +7,7 @@ calls `on_import` for each of the modules below in every process, right after it
 - `callbacks.mapping`               the monitor: banner, record, proof;
 - `arguments.sft_args`              the flag `--loss_config`;
 - `arguments.base_args.model_args`  settings are refused before a model is looked at;
+- `pipelines.train.sft`             samples carry what a routed or sequence-level objective must know of them;
 - `trainers.trainer_factory`        what the model's own files decide is refused before it is loaded, and the
                                     options reach the trainer.
 
@@ -178,6 +179,12 @@ def _extend_trainer_factory(module: ModuleType) -> None:
     _patches.replace(module.TrainerFactory, "get_training_args", make, accepts=("args",))
 
 
+def _extend_sft_pipeline(module: ModuleType) -> None:
+    from dft_plugin.integrations.ms_swift_data import extend_sft
+
+    extend_sft(module, _patches)
+
+
 def _forget_plugin_file(args: Any) -> None:
     paths = getattr(args, "external_plugins", None) or []  # absent on model arguments made alone
     kept = [path for path in paths if Path(path).expanduser().resolve() not in _plugin_files]
@@ -190,5 +197,6 @@ _EXTENSIONS: dict[str, Callable[[ModuleType], None]] = {
     "swift.callbacks.mapping": _extend_callbacks_map,
     "swift.arguments.sft_args": _extend_sft_args,
     "swift.arguments.base_args.model_args": _extend_model_args,
+    "swift.pipelines.train.sft": _extend_sft_pipeline,
     "swift.trainers.trainer_factory": _extend_trainer_factory,
 }

@@ -62,7 +62,7 @@ class DftLoss(BaseLoss):
         )
         if is_split and self.args.enable_channel_loss:
             obstacle = "enable_channel_loss under sequence parallelism gathers losses from the logits"
-        self.loss.attach(model, obstacle=obstacle)
+        self.loss.attach(model, tokenizer=self.trainer.template.tokenizer, obstacle=obstacle)
 
     def __call__(
         self,
@@ -116,7 +116,7 @@ class DftLoss(BaseLoss):
     def _wrap(self, trainer: Any) -> None:
         require_parameters(trainer.compute_loss, ("model", "inputs"), label=f"{FRAMEWORK}: Seq2SeqTrainer.compute_loss")
         require_parameters(trainer.log, ("logs",), label=f"{FRAMEWORK}: Seq2SeqTrainer.log")
-        compute_loss, log = trainer.compute_loss, trainer.log
+        compute_loss, log, prediction_step = trainer.compute_loss, trainer.log, trainer.prediction_step
 
         @functools.wraps(compute_loss)
         def compute_loss_with_scale(model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
@@ -128,15 +128,20 @@ class DftLoss(BaseLoss):
             is_split = trainer.template.sequence_parallel_size > 1
             if num_items_in_batch is None and labels is not None:
                 num_items_in_batch = self._count(labels, is_split)
-            forward = self.loss.forward(
-                labels,
-                num_items_in_batch=num_items_in_batch,
-                token_scale=self._token_scale,
-                shift=not is_split,
-                wants_logits=not trainer.model.training and trainer.compute_metrics is not None,
-            )
+            wants_logits = not trainer.model.training and trainer.compute_metrics is not None
             try:
-                with forward, token_losses(self.loss):
+                with (
+                    self.loss.batch(inputs) as inputs,
+                    self.loss.reference(trainer.accelerator.unwrap_model(model), inputs, wants_logits=wants_logits),
+                    self.loss.forward(
+                        inputs.get("labels"),
+                        num_items_in_batch=num_items_in_batch,
+                        token_scale=self._token_scale,
+                        shift=not is_split,
+                        wants_logits=wants_logits,
+                    ),
+                    token_losses(self.loss),
+                ):
                     return compute_loss(model, inputs, *args, **kwargs)
             finally:
                 self._token_scale = None
@@ -149,7 +154,15 @@ class DftLoss(BaseLoss):
                 logs.update({key if is_training else f"eval_{key}": value for key, value in metrics.items()})
             log(logs, *args, **kwargs)
 
+        @functools.wraps(prediction_step)
+        def prediction_step_with_plain_labels(model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
+            if trainer.template.sequence_parallel_size > 1:  # the labels are split, and untagged, further in
+                return prediction_step(model, inputs, *args, **kwargs)
+            with self.loss.batch(inputs) as inputs:
+                return prediction_step(model, inputs, *args, **kwargs)
+
         trainer.dft_loss = self
+        trainer.prediction_step = prediction_step_with_plain_labels
         trainer.compute_loss = compute_loss_with_scale
         trainer.log = log_with_metrics
         if CALLBACK not in self.args.callbacks:  # read right after the loss was built

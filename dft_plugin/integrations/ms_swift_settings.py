@@ -41,6 +41,7 @@ def requested_loss(args: Any) -> LossConfig | None:
         return None
     config = _parse(loss_type, flag, os.environ.get(ENV_LOSS_CONFIG) or None)
     _refuse_conflicts(args)
+    _refuse_split_sequences(args, config)
     _refuse_foreign(loss_type)
     return config
 
@@ -144,6 +145,15 @@ def _refuse_conflicts(args: Any) -> None:
             "Set --tuner_backend peft."
         )
     _refuse_task(args)
+
+
+def _refuse_split_sequences(args: Any, config: LossConfig) -> None:
+    whole = config.training_objective().needs & {"segments", "ref_logits"}
+    if args.sequence_parallel_size > 1 and whole:
+        raise ConflictError(
+            f"loss_type={args.loss_type} with sequence_parallel_size={args.sequence_parallel_size}: its weights need "
+            "whole sequences, which are split over ranks there. Set --sequence_parallel_size 1."
+        )
 
 
 def _refuse_task(args: Any) -> None:

@@ -14,7 +14,11 @@ from dft_plugin.core.logits_loss import logits_loss
 from dft_plugin.core.reduction import LossOutput
 from dft_plugin.core.token_stats import TokenStats
 from dft_plugin.errors import ConflictError, DftError, InputError, IntegrationError, LossNotLiveError
+from dft_plugin.integrations.batch_context import BatchContext
 from dft_plugin.integrations.loss_head import HeadPass, LossHead, find_head
+from dft_plugin.integrations.reference_model import require_adapter
+from dft_plugin.integrations.sample_tags import full_weight_ids
+from dft_plugin.integrations.step_state import MeanWeight, eos_token_ids
 
 
 class TrainerLoss:
@@ -29,6 +33,9 @@ class TrainerLoss:
         num_training_calls: How often the training loss was computed.
         path: "fused" (inside lm_head, no logits) or "logits".
         path_reason: Why the logits path was taken; empty where it was asked for.
+        objective: What is trained, routed and shaped.
+        progress: Share of the optimiser steps done; the monitor keeps it.
+        mean_weight: Running mean of the weights; None unless they are renormalised.
     """
 
     def __init__(self, config: LossConfig) -> None:
@@ -36,7 +43,11 @@ class TrainerLoss:
         self.num_training_calls = 0
         self.path = "logits"
         self.path_reason = ""
+        self.objective = config.training_objective()
+        self.progress = 0.0
+        self.mean_weight = MeanWeight() if config.shared.renormalise else None
         self._head: LossHead | None = None
+        self._context = BatchContext()
         self._pass: HeadPass | None = None
         self._compared_modes: set[str] = set()
         self._placeholders: tuple[int, ...] = ()
@@ -47,11 +58,12 @@ class TrainerLoss:
         """The loss of that name, for a plain transformers or TRL trainer; it works on their logits."""
         return cls(LossConfig.parse(loss_type, loss_config))
 
-    def attach(self, model: nn.Module, *, obstacle: str = "") -> None:
+    def attach(self, model: nn.Module, *, tokenizer: Any = None, obstacle: str = "") -> None:
         """Choose the path for `model`: fused where that is exact and not switched off.
 
         Args:
             model: The model as the trainer holds it, adapters included, wrappers not.
+            tokenizer: The run's transformers tokenizer, for options that name tokens.
             obstacle: What in the trainer's settings rules the fused path out; empty where nothing does.
 
         Raises:
@@ -61,14 +73,21 @@ class TrainerLoss:
         config = model.config
         names = ("image_token_id", "video_token_id", "audio_token_id")  # absent or None in a text model
         self._placeholders = tuple(value for name in names if (value := getattr(config, name, None)) is not None)
+        if shared.full_weight_tokens:
+            self.objective = self.config.training_objective(
+                full_weight_ids(shared.full_weight_tokens, tokenizer, eos_token_ids(tokenizer, model))
+            )
+        if "ref_logits" in self.objective.needs:
+            require_adapter(model)
         if shared.fused is False:
             return
         choice = find_head(model)
         self.path_reason = obstacle or choice.reason
+        is_head_trained = choice.head is not None and choice.head.weight.requires_grad
+        if not self.path_reason and is_head_trained and "ref_logits" in self.objective.needs:
+            self.path_reason = "the reference's lm_head is not the trained one"
         if choice.head is not None and not self.path_reason:
-            self._head = LossHead(
-                choice.head, self.config.objective, chunk_size=shared.chunk_size, must_verify=shared.verify
-            )
+            self._head = LossHead(choice.head, chunk_size=shared.chunk_size, must_verify=shared.verify)
             self.path = "fused"
         elif shared.fused is True:
             raise ConflictError(
@@ -101,7 +120,12 @@ class TrainerLoss:
             yield
             return
         computing = self._head.computing(
-            labels, num_items_in_batch=num_items_in_batch, token_scale=token_scale, shift=shift
+            labels,
+            self.objective.at(self.progress),
+            self._context.tokens(self.mean_weight),
+            num_items_in_batch=num_items_in_batch,
+            token_scale=token_scale,
+            shift=shift,
         )
         try:
             with computing as self._pass:
@@ -117,6 +141,25 @@ class TrainerLoss:
                 raise self._not_live()
         finally:
             self._pass = None
+
+    @contextmanager
+    def batch(self, inputs: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        """The inputs of one forward with plain labels; what the labels carried counts while this is open."""
+        with self._context.taken_from(inputs, self.objective) as plain:
+            yield plain
+
+    @contextmanager
+    def reference(self, model: Any, inputs: dict[str, Any], *, wants_logits: bool = False) -> Iterator[None]:
+        """Around one forward: what the frozen reference says of the same inputs, where the objective asks.
+
+        Args:
+            model: The model without wrappers; its adapter is switched off for one forward without gradients.
+            inputs: What the model's forward takes.
+            wants_logits: As in `forward`.
+        """
+        head = None if wants_logits else self._head
+        with self._context.with_reference(model, inputs, self.objective, head):
+            yield
 
     @property
     def fused_output(self) -> LossOutput | None:
@@ -175,10 +218,11 @@ class TrainerLoss:
         output = logits_loss(
             logits,
             labels,
-            objective=self.config.objective,
+            objective=self.objective.at(self.progress),
             num_items_in_batch=num_items_in_batch,
             token_scale=token_scale,
             shift=shift,
+            context=self._context.tokens(self.mean_weight),
         )
         return self._take(output, output.loss, mode)
 
@@ -188,6 +232,8 @@ class TrainerLoss:
         if mode == "eval":
             return output.plain_loss
         self.num_training_calls += 1
+        if self.mean_weight is not None:
+            self.mean_weight.add(output)
         return loss
 
     def pop_metrics(self, mode: str, *, device: torch.device | str = "cpu") -> dict[str, float]:
@@ -203,6 +249,32 @@ class TrainerLoss:
             sums = sums.to(device)
             torch.distributed.all_reduce(sums)
         return TokenStats(sums).means()
+
+    def begin_step(self, progress: float) -> None:
+        """An optimiser step begins.
+
+        Args:
+            progress: Share of the steps done, in [0, 1].
+        """
+        self.progress = min(progress, 1.0)
+
+    def end_step(self, device: torch.device | str) -> None:
+        """An optimiser step is done; every rank must call.
+
+        Args:
+            device: Where the process group's backend communicates.
+        """
+        if self.mean_weight is not None:
+            self.mean_weight.end_step(device)
+
+    def state(self) -> dict[str, float]:
+        """What a resumed run needs to go on as if it had not stopped."""
+        return {} if self.mean_weight is None else {"mean_weight": self.mean_weight.value}
+
+    def restore(self, state: Mapping[str, float]) -> None:
+        """Go on from the `state` of a checkpoint."""
+        if self.mean_weight is not None and "mean_weight" in state:
+            self.mean_weight.value = state["mean_weight"]
 
     def discard(self, mode: str) -> None:
         """Forget what was gathered for `mode`."""

@@ -162,10 +162,10 @@ def test_a_trainer_that_never_takes_the_loss_is_noticed():
 
 
 def test_verification_catches_a_wrong_kernel(monkeypatch):
-    from dft_plugin.integrations import loss_head
+    from dft_plugin.integrations import loss_verification
 
-    right = loss_head.linear_loss
-    monkeypatch.setattr(loss_head, "linear_loss", lambda hidden, *a, **k: right(hidden * 1.01, *a, **k))
+    right = loss_verification.linear_loss
+    monkeypatch.setattr(loss_verification, "linear_loss", lambda hidden, *a, **k: right(hidden * 1.01, *a, **k))
     inputs, labels = batch()
     model = qwen2()
     with pytest.raises(IntegrationError, match="differs from the float32 logits path"):

@@ -1,0 +1,105 @@
+"""The self-test of the fused loss on a real micro-batch."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from dft_plugin.core.context import TokenContext
+from dft_plugin.core.linear_loss import linear_loss
+from dft_plugin.core.logits_loss import logits_loss
+from dft_plugin.core.objective import Objective
+from dft_plugin.errors import IntegrationError
+
+_VERIFIED_TOKENS = 256
+
+
+def verify_fused(
+    hidden: Tensor,
+    head: nn.Linear,
+    labels: Tensor,
+    objective: Objective,
+    context: TokenContext,
+    *,
+    shift: bool,
+    chunk_size: int | None,
+) -> bool:
+    """Compare the fused loss and its gradient with the float32 logits path, on up to 256 kept tokens.
+
+    Args:
+        hidden: What the head was called with, shape (..., T, H).
+        head: The vocabulary projection.
+        labels: Shape (..., T).
+        objective: What is trained.
+        context: What the objective needs besides.
+        shift: Whether position t predicts label t + 1.
+        chunk_size: See `linear_loss`.
+
+    Returns:
+        False where no token was kept, so that nothing could be compared.
+
+    Raises:
+        IntegrationError: they differ by more than rounding in the head's dtype explains.
+    """
+    labels = labels.to(hidden.device)
+    if shift:
+        hidden, labels = hidden[..., :-1, :], labels[..., 1:]
+    rows = (labels.reshape(-1) != -100).nonzero().squeeze(1)[:_VERIFIED_TOKENS]
+    if not rows.numel():
+        return False
+    hidden = hidden.detach().reshape(-1, hidden.shape[-1])[rows]
+    labels = labels.reshape(-1)[rows]
+    context = _at_rows(context, rows, shift=shift)
+    weight, bias = (None if x is None else x.detach() for x in (head.weight, head.bias))
+    assert weight is not None
+
+    def logits_of(states: Tensor) -> Tensor:
+        return nn.functional.linear(states.float(), weight.float(), None if bias is None else bias.float())
+
+    options: dict[str, Any] = {"objective": objective, "shift": False}
+    with torch.enable_grad():
+        fused_hidden = hidden.clone().requires_grad_()
+        fused = linear_loss(fused_hidden, weight, labels, bias=bias, chunk_size=chunk_size, context=context, **options)
+        (fused_grad,) = torch.autograd.grad(fused.loss, fused_hidden)
+        plain_hidden = hidden.float().requires_grad_()
+        with torch.autocast(hidden.device.type, enabled=False):
+            if context.ref_hidden is not None:
+                context = replace(context, ref_hidden=None, ref_logits=logits_of(context.ref_hidden))
+            plain = logits_loss(logits_of(plain_hidden), labels, context=context, **options)
+        (plain_grad,) = torch.autograd.grad(plain.loss, plain_hidden)
+    is_low = torch.is_autocast_enabled(hidden.device.type) or weight.dtype in (torch.bfloat16, torch.float16)
+    tolerance = 5e-2 if is_low else 1e-3
+    errors = {
+        "loss": float(((fused.loss - plain.loss).abs() / plain.loss.abs().clamp(min=1e-12)).detach()),
+        "gradient": float((fused_grad.float() - plain_grad).norm() / plain_grad.norm().clamp(min=1e-12)),
+    }
+    if not all(error <= tolerance for error in errors.values()):
+        raise IntegrationError(
+            "the fused loss differs from the float32 logits path on the first micro-batch: relative errors "
+            f"{errors}, at most {tolerance} is rounding. Nothing was trained. Set `fused: false` and "
+            "please report this with the output of `dft doctor --json`."
+        )
+    return True
+
+
+def _at_rows(context: TokenContext, rows: Tensor, *, shift: bool) -> TokenContext:
+    """The context of some predicting positions alone, as one row of that length."""
+
+    def select(values: Tensor | None, *, is_label: bool) -> Tensor | None:
+        if values is None:
+            return None
+        dim = 1 if is_label else 2
+        if shift:
+            values = values[..., 1:] if is_label else values[..., :-1, :]
+        return values.detach().to(rows.device).flatten(0, values.dim() - dim)[rows]
+
+    return replace(
+        context,
+        ref_logps=select(context.ref_logps, is_label=True),
+        segments=select(context.segments, is_label=True),
+        routes=select(context.routes, is_label=True),
+        ref_hidden=select(context.ref_hidden, is_label=False),
+    )

@@ -1,0 +1,157 @@
+"""What each sample of the training data must carry to the loss, and where it is read from."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import zlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from dft_plugin.config import LossConfig
+from dft_plugin.core.label_tags import route_key, tag_labels
+from dft_plugin.errors import InputError, OptionError
+from dft_plugin.loss_route import Route
+
+REF_COLUMN = "ref_logps"
+
+
+@dataclass(frozen=True)
+class TagPlan:
+    """How the samples of one run are tagged; see `core.label_tags` for how tags travel.
+
+    Attributes:
+        route: The rules by data source; None where every sample trains the same objective.
+        tokenizer: Fingerprint of the run's tokenizer where a frozen reference is read, else empty.
+    """
+
+    route: Route | None
+    tokenizer: str
+
+    @classmethod
+    def of(cls, config: LossConfig, get_tokenizer: Callable[[], Any]) -> TagPlan | None:
+        """The plan of a run; None where its objective needs to know nothing of a token but its id.
+
+        Args:
+            config: The run's loss.
+            get_tokenizer: Its transformers tokenizer; called where a reference is read.
+        """
+        needs = config.training_objective().needs
+        if not needs & {"routes", "segments", "ref_logps"}:
+            return None
+        return cls(config.shared.route, tokenizer_fingerprint(get_tokenizer()) if "ref_logps" in needs else "")
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Columns of the data that must reach the tokenization."""
+        route = self.route.column_name if self.route is not None else None
+        return (*([route] if route else []), *([REF_COLUMN] if self.tokenizer else []))
+
+    def source(self, sample: Mapping[str, Any], dataset_names: Sequence[str]) -> str:
+        """Name of a sample's data source, as the rules call it; empty where there are none.
+
+        Args:
+            sample: Its columns.
+            dataset_names: The words a rule may call its dataset.
+
+        Raises:
+            OptionError: no rule for it.
+        """
+        if self.route is None:
+            return ""
+        column = self.route.column_name
+        return self.route.match(dataset_names if column is None else [sample.get(column)])
+
+    def tag(self, labels: Sequence[int], source: str, reference: Any) -> list[int]:
+        """One tokenized sample's labels with its tags.
+
+        Args:
+            labels: Token ids, -100 where nothing is trained.
+            source: From `source`.
+            reference: Its column `ref_logps`: {tokenizer, labels_crc32, logps}; ignored where none is read.
+
+        Raises:
+            InputError: the reference is missing, or belongs to other tokens.
+        """
+        logps = self._reference(labels, reference) if self.tokenizer else None
+        return tag_labels(labels, route=route_key(source) if source else 0, ref_logps=logps)
+
+    def _reference(self, labels: Sequence[int], reference: Any) -> Sequence[float]:
+        if isinstance(reference, str):
+            reference = json.loads(reference)
+        if not isinstance(reference, Mapping) or not {"tokenizer", "labels_crc32", "logps"} <= reference.keys():
+            raise InputError(
+                f"column {REF_COLUMN!r} of a sample holds {reference!r:.80}; the objective needs "
+                "{tokenizer, labels_crc32, logps}: the log-probabilities of its trained tokens under the reference."
+            )
+        if reference["tokenizer"] != self.tokenizer:
+            raise InputError(
+                f"column {REF_COLUMN!r} has tokenizer {reference['tokenizer']}, the run uses {self.tokenizer}. "
+                "Make the reference with the tokenizer of this model."
+            )
+        if reference["labels_crc32"] != labels_crc32(labels):
+            raise InputError(
+                f"column {REF_COLUMN!r} belongs to other trained tokens than this sample has here: the template, the "
+                "masking or the length limit differ. Make the reference with the settings of this run."
+            )
+        logps: Sequence[float] = reference["logps"]
+        return logps
+
+
+def tokenizer_fingerprint(tokenizer: Any) -> str:
+    """What tells one tokenizer's ids from another's: a hash of its vocabulary, 16 hexadecimal digits."""
+    vocabulary = json.dumps(sorted(tokenizer.get_vocab().items()), separators=(",", ":"))
+    return hashlib.sha256(vocabulary.encode()).hexdigest()[:16]
+
+
+def labels_crc32(labels: Sequence[int], *, ignore_index: int = -100) -> int:
+    """Checksum of a sample's trained token ids, in order."""
+    kept = [str(label) for label in labels if label != ignore_index]
+    return zlib.crc32(",".join(kept).encode())
+
+
+def reference_column(labels: Sequence[int], logps: Sequence[float], tokenizer: Any) -> dict[str, Any]:
+    """A sample's column `ref_logps`.
+
+    Args:
+        labels: Its tokenized labels, -100 where nothing is trained.
+        logps: log p of each trained token under the reference, in order, in nats.
+        tokenizer: The transformers tokenizer that made the labels.
+    """
+    return {
+        "tokenizer": tokenizer_fingerprint(tokenizer),
+        "labels_crc32": labels_crc32(labels),
+        "logps": [float(logp) for logp in logps],
+    }
+
+
+def full_weight_ids(tokens: Sequence[str | int], tokenizer: Any, eos_ids: Sequence[int]) -> tuple[int, ...]:
+    """Ids of the option `full_weight_tokens`.
+
+    Args:
+        tokens: Texts, ids, or "eos".
+        tokenizer: The run's transformers tokenizer.
+        eos_ids: What "eos" stands for.
+
+    Raises:
+        OptionError: a text that is not one token, or an id outside the vocabulary.
+    """
+    ids: list[int] = []
+    for token in tokens:
+        if token == "eos":
+            if not eos_ids:
+                raise OptionError("full_weight_tokens: 'eos', but the tokenizer has no end-of-sequence token.")
+            ids += eos_ids
+        elif isinstance(token, str):
+            found = tokenizer.encode(token, add_special_tokens=False)
+            if len(found) != 1:
+                raise OptionError(
+                    f"full_weight_tokens: {token!r} is {len(found)} tokens of this tokenizer; one is accepted."
+                )
+            ids += found
+        elif 0 <= token < len(tokenizer):
+            ids.append(token)
+        else:
+            raise OptionError(f"full_weight_tokens: id {token} is outside the vocabulary of {len(tokenizer)}.")
+    return tuple(dict.fromkeys(ids))
