@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from dft_eval.tasks.toy import (
     Demonstration,
@@ -20,6 +22,10 @@ from dft_eval.tasks.toy import (
 
 from dft_plugin.demo.tiny_model import TEMPLATE
 from dft_plugin.study.arms import Arm
+
+MIXED_BATCH = 32
+ROUTE = json.dumps({"route": {"by": "column", "column": "kind", "rules": {"fact": "sft", "addition": "dft"}}})
+"""`loss_config` of the run that learns the facts by SFT and keeps the skill by DFT."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +45,8 @@ class Recipe:
         num_new_facts: New facts.
         fact_steps: Steps on them.
         fact_learning_rate: The same for SFT and DFT.
+        mixed_steps: Steps on the demonstrations and the new facts together, half of each batch from either.
+        mixed_learning_rate: The same for SFT, DFT and the routed run.
         num_held_out: Additions no arm has seen.
         num_samples: Answers a problem at temperature 1.
     """
@@ -54,6 +62,8 @@ class Recipe:
     num_new_facts: int = 100
     fact_steps: int = 600
     fact_learning_rate: float = 2e-3
+    mixed_steps: int = 600
+    mixed_learning_rate: float = 1e-3
     num_held_out: int = 500
     num_samples: int = 4
 
@@ -96,15 +106,27 @@ def write_plan(seed: int, root: Path, recipe: Recipe, *, with_swift: bool) -> Se
         "noisy_additions": demonstrate_with_slips(known[: recipe.num_demonstrations], recipe.corrupted_share, rng),
         "new_facts": [demonstrate(fact) for fact in new_facts],
     }
+    noisy, facts = files["noisy_additions"], files["new_facts"]
     folder = f"seed{seed}"
-    hashes = {name: _write_jsonl(root / folder / "data" / f"{name}.jsonl", rows) for name, rows in files.items()}
-    _write_dataset_info(root / folder / "data", files)
+    records = {name: [row.messages() for row in rows] for name, rows in files.items()}
+    records["mixed"] = _alternate(noisy, facts, recipe.mixed_steps * MIXED_BATCH // 2, rng)
+    hashes = {name: _write_jsonl(root / folder / "data" / f"{name}.jsonl", rows) for name, rows in records.items()}
+    _write_dataset_info(root / folder / "data", records)
     arms = _make_arms(seed, folder, hashes, recipe, with_swift=with_swift)
     return SeedPlan(seed, folder, tuple(held_out), tuple(new_facts), tuple(arms), hashes)
 
 
 def _make_arms(seed: int, folder: str, hashes: dict[str, str], recipe: Recipe, *, with_swift: bool) -> Iterable[Arm]:
-    def arm(name: str, data: str, loss_type: str, steps: int, batch_size: int, learning_rate: float) -> Arm:
+    def arm(
+        name: str,
+        data: str,
+        loss_type: str,
+        steps: int,
+        batch_size: int,
+        learning_rate: float,
+        *,
+        loss_config: str = "",
+    ) -> Arm:
         is_base = name == "base"
         return Arm(
             name=f"{folder}/{name}",
@@ -120,6 +142,7 @@ def _make_arms(seed: int, folder: str, hashes: dict[str, str], recipe: Recipe, *
             adam_epsilon=recipe.addition_adam_epsilon if data == "noisy_additions" else 1e-8,
             seed=seed,
             starts_from=None if is_base else f"{folder}/base",
+            loss_config=loss_config,
         )
 
     additions = (recipe.addition_steps, 32, recipe.addition_learning_rate)
@@ -131,10 +154,27 @@ def _make_arms(seed: int, folder: str, hashes: dict[str, str], recipe: Recipe, *
     yield arm("facts_dft", "new_facts", "dft", *facts)
     yield arm("sft", "noisy_additions", "sft", *additions)
     yield arm("dft", "noisy_additions", "dft", *additions)
+    mixed = (recipe.mixed_steps, MIXED_BATCH, recipe.mixed_learning_rate)
+    yield arm("mixed_sft", "mixed", "sft", *mixed)
+    yield arm("mixed_dft", "mixed", "dft", *mixed)
+    yield arm("mixed_route", "mixed", "dft", *mixed, loss_config=ROUTE)
 
 
-def _write_jsonl(path: Path, rows: Sequence[Demonstration]) -> str:
-    content = "".join(json.dumps(row.messages()) + "\n" for row in rows).encode()
+def _alternate(
+    noisy: Sequence[Demonstration], facts: Sequence[Demonstration], num_each: int, rng: random.Random
+) -> list[dict[str, Any]]:
+    """Demonstrations and facts in turn, `num_each` of either, each pass over them in a new order."""
+
+    def passes(rows: Sequence[Demonstration], kind: str) -> Iterator[dict[str, Any]]:
+        while True:
+            yield from ({**row.messages(), "kind": kind} for row in rng.sample(rows, len(rows)))
+
+    pairs = itertools.islice(zip(passes(noisy, "addition"), passes(facts, "fact"), strict=False), num_each)
+    return [row for pair in pairs for row in pair]
+
+
+def _write_jsonl(path: Path, rows: Sequence[dict[str, Any]]) -> str:
+    content = "".join(json.dumps(row) + "\n" for row in rows).encode()
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(content)
     return hashlib.sha256(content).hexdigest()

@@ -8,7 +8,7 @@ from dft_eval.report import Cell, Fact, Report, Section, Table
 
 from dft_plugin.demo.data import Recipe, SeedPlan
 from dft_plugin.demo.figures import agreement_figure, curve_figures, token_prob_figures
-from dft_plugin.demo.results import ADDITION_ARMS, FACT_ARMS, SeedResults
+from dft_plugin.demo.results import ADDITION_ARMS, FACT_ARMS, MIXED_ARMS, SeedResults
 from dft_plugin.demo.summary import difference_line, percent, points, score_line
 from dft_plugin.demo.tables import NAMES, TONES, difference_table, example_table, score_table
 from dft_plugin.study.arms import ArmResult
@@ -43,6 +43,7 @@ def make_report(
         sections=(
             _skill_section(scored, recipe),
             _facts_section(scored, recipe),
+            _mixed_section(scored, recipe),
             Section(
                 "What happens during training",
                 (
@@ -133,7 +134,7 @@ def _skill_section(scored: Sequence[SeedResults], recipe: Recipe) -> Section:
             "greedy decoding hides most of that. DFT weighs each token by the probability the model gives it and so "
             "hardly hears the slips, which the base model finds unlikely.",
         ),
-        (score_table(scored, "addition", ADDITION_ARMS), difference_table(scored, "addition")),
+        (score_table(scored, "addition", ADDITION_ARMS), difference_table(scored, "addition", ADDITION_ARMS)),
     )
 
 
@@ -145,7 +146,25 @@ def _facts_section(scored: Sequence[SeedResults], recipe: Recipe) -> Section:
             "improbable before it is learned: the tokens DFT hardly hears are the ones that had to be learned. "
             "Use SFT, or another objective, for new knowledge.",
         ),
-        (score_table(scored, "facts", FACT_ARMS), difference_table(scored, "facts")),
+        (score_table(scored, "facts", FACT_ARMS), difference_table(scored, "facts", FACT_ARMS)),
+    )
+
+
+def _mixed_section(scored: Sequence[SeedResults], recipe: Recipe) -> Section:
+    arms = ("base", *MIXED_ARMS)
+    return Section(
+        "Both in one run: new facts and a known skill, routed",
+        (
+            f"Half of every batch, over {recipe.mixed_steps} steps, is noisy additions, half new facts. One objective for "
+            "both loses one of them. The routed run has loss_config: {route: {by: column, column: kind, rules: "
+            "{fact: sft, addition: dft}}}, which sends each token to the objective that suits its data.",
+        ),
+        (
+            score_table(scored, "addition", arms),
+            score_table(scored, "facts", arms),
+            difference_table(scored, "addition", arms),
+            difference_table(scored, "facts", arms),
+        ),
     )
 
 

@@ -18,6 +18,7 @@ from dft_plugin.study.arms import ArmResult
 DECODINGS = ("greedy", "t1")
 ADDITION_ARMS = ("base", "sft", "dft", "dft_ms_swift")
 FACT_ARMS = ("base", "facts_sft", "facts_dft")
+MIXED_ARMS = ("mixed_sft", "mixed_dft", "mixed_route")
 COMPARISONS = (
     ("addition", "base", "sft", "t1"),
     ("addition", "base", "dft", "t1"),
@@ -25,6 +26,8 @@ COMPARISONS = (
     ("addition", "sft", "dft", "greedy"),
     ("facts", "facts_sft", "facts_dft", "t1"),
     ("facts", "facts_sft", "facts_dft", "greedy"),
+    ("addition", "mixed_sft", "mixed_route", "t1"),
+    ("facts", "mixed_dft", "mixed_route", "greedy"),
 )
 """(task, first arm, second arm, decoding): stated before any score is seen; all of them are reported."""
 
@@ -106,10 +109,10 @@ def score_seed(
         on_scored: Called after each arm.
     """
     problems = {"addition": plan.additions, "facts": plan.facts}
-    asked = {"addition": ADDITION_ARMS, "facts": FACT_ARMS}
+    asked = {"addition": (*ADDITION_ARMS, *MIXED_ARMS), "facts": (*FACT_ARMS, *MIXED_ARMS)}
     answers: dict[tuple[str, str, str], Answers] = {}
     probs: dict[tuple[str, str], TokenProbs] = {}
-    for name in dict.fromkeys((*ADDITION_ARMS, *FACT_ARMS)):
+    for name in dict.fromkeys((*ADDITION_ARMS, *FACT_ARMS, *MIXED_ARMS)):
         arm = plan.arm(name)
         if arm is None:
             continue

@@ -17,6 +17,9 @@ NAMES = {
     "dft_ms_swift": "DFT trained by ms-swift",
     "facts_sft": "SFT",
     "facts_dft": "DFT",
+    "mixed_sft": "SFT on both",
+    "mixed_dft": "DFT on both",
+    "mixed_route": "Routed: SFT on facts, DFT on additions",
 }
 TONES: dict[str, Tone] = {"better": "good", "worse": "bad", "no decision": "open"}
 _DECODING_NAMES = {"greedy": "greedy", "t1": "temperature 1"}
@@ -46,11 +49,11 @@ def score_table(scored: Sequence[SeedResults], task: str, arms: Sequence[str]) -
     return Table(columns, tuple(rows), note)
 
 
-def difference_table(scored: Sequence[SeedResults], wanted: str) -> Table:
-    """Comparisons of the task `wanted` with their verdicts."""
+def difference_table(scored: Sequence[SeedResults], wanted: str, arms: Sequence[str]) -> Table:
+    """Comparisons among `arms` on the task `wanted` with their verdicts."""
     rows = []
     for index, (task, first, second, decoding) in enumerate(COMPARISONS):
-        if task != wanted:
+        if task != wanted or not {first, second} <= set(arms):
             continue
         line = difference_line(scored, index)
         cells = [Cell(f"{NAMES[second]} against {NAMES[first]}", _DECODING_NAMES[decoding])]

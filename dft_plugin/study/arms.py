@@ -33,6 +33,7 @@ class Arm:
         adam_epsilon: Of the optimiser.
         seed: Of the framework.
         starts_from: Name of the arm whose model it starts from; None for a model that is already there.
+        loss_config: Options of the objective, as JSON text; empty for none.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Arm:
     adam_epsilon: float
     seed: int
     starts_from: str | None = None
+    loss_config: str = ""
 
     @property
     def output(self) -> str:

@@ -6,6 +6,7 @@ relative to the study's folder.
 
 from __future__ import annotations
 
+import json
 import shlex
 import sys
 from pathlib import Path
@@ -84,6 +85,7 @@ def _llamafactory_settings(arm: Arm) -> dict[str, Any]:
         "do_train": True,
         "finetuning_type": "full",
         "loss_type": arm.loss_type,
+        **({"loss_config": json.loads(arm.loss_config)} if arm.loss_config else {}),
         "dataset": data.stem,
         "dataset_dir": str(data.parent),
         "template": arm.template,
@@ -118,6 +120,7 @@ def _swift_settings(arm: Arm) -> dict[str, Any]:
         "template": arm.template,
         "tuner_type": "full",
         "loss_type": arm.loss_type,
+        **({"loss_config": arm.loss_config} if arm.loss_config else {}),
         "dataset": arm.data,
         "max_length": CUTOFF_TOKENS,
         "split_dataset_ratio": 0,

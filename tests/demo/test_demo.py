@@ -26,9 +26,13 @@ RECIPE = Recipe(
     addition_steps=4,
     num_new_facts=8,
     fact_steps=3,
+    mixed_steps=3,
     num_held_out=12,
     num_samples=2,
 )
+
+
+ARMS = ("base", "sft", "dft", "facts_sft", "facts_dft", "mixed_sft", "mixed_dft", "mixed_route")
 
 
 @pytest.fixture(autouse=True)
@@ -53,9 +57,9 @@ def without_swift(tmp_path_factory):
 
 def test_every_arm_was_trained_and_scored(without_swift):
     settings, result, _ = without_swift
-    assert set(result.results["arms"]) == {f"seed5/{arm}" for arm in ("base", "sft", "dft", "facts_sft", "facts_dft")}
+    assert set(result.results["arms"]) == {f"seed5/{arm}" for arm in ARMS}
     scores = result.results["seeds"][0]["scores"]
-    assert len(scores) == 12
+    assert len(scores) == 24
     assert {score["num_answers"] for score in scores if score["task"] == "addition"} == {12, 24}
     state = json.loads((settings.out / "seed5/dft/model/dft_run.json").read_text())
     assert state["loss_type"] == "dft"

@@ -1,0 +1,254 @@
+"""The family of objectives through the real LLaMA-Factory: native twins, routes, sequences, references, anchors."""
+
+import json
+
+import pytest
+
+from dft_plugin import OBJECTIVES
+from dft_plugin.errors import ConflictError, InputError, OptionError
+from tests.integrations import tiny, tiny_vl
+from tests.integrations.llamafactory_runs import config, history, run_in_process
+from tests.integrations.references import reference_columns
+
+pytestmark = [
+    pytest.mark.llamafactory,
+    pytest.mark.slow,
+    # The framework's own imports and calls warn about things we do not decide.
+    pytest.mark.filterwarnings("ignore"),
+]
+
+LORA = {"finetuning_type": "lora", "lora_rank": 4, "lora_target": "all"}
+VL = {
+    "model": "vl",
+    "dataset": "pictures",
+    "template": "qwen2_vl",
+    "cutoff_len": 512,
+    "preprocessing_num_workers": None,
+}
+PACKED = {"packing": True, "neat_packing": True, "cutoff_len": 256}
+FROZEN = {"learning_rate": 0.0}
+WHOLE_EPOCH = {"max_steps": 1, "per_device_train_batch_size": 1, "learning_rate": 0.0}
+
+
+def write_datasets(data):
+    """`facts` and `sums`, each half of the toy samples, with a column `kind`; `pictures` likewise, with images."""
+    rows = [{**row, "kind": "odd" if i % 2 else "even"} for i, row in enumerate(tiny.samples(48))]
+    info = json.loads((data / "dataset_info.json").read_text())
+    for name, part in (("facts", rows[:24]), ("sums", rows[24:])):
+        (data / f"{name}.json").write_text(json.dumps(part))
+        info[name] = {"file_name": f"{name}.json", "columns": {"prompt": "question", "response": "answer"}}
+    (data / "dataset_info.json").write_text(json.dumps(info))
+    pictures = tiny_vl.write_vl_data(data)
+    marked = [{**row, "kind": "odd" if i % 2 else "even"} for i, row in enumerate(pictures)]
+    tiny_vl.register_vl_data(data, "pictures", marked)
+
+
+def encode(model, data, dataset, folder):
+    """(input_ids, labels) of each sample, by LLaMA-Factory's own tokenization."""
+    from llamafactory.data import get_dataset, get_template_and_fix_tokenizer
+    from llamafactory.hparams import get_train_args
+    from llamafactory.model import load_tokenizer
+
+    model_args, data_args, training_args, _, _ = get_train_args(config(model, data, folder, dataset=dataset))
+    modules = load_tokenizer(model_args)
+    template = get_template_and_fix_tokenizer(modules["tokenizer"], data_args)
+    found = get_dataset(template, model_args, data_args, training_args, stage="sft", **modules)["train_dataset"]
+    return [(row["input_ids"], row["labels"]) for row in found]
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory):
+    root = tmp_path_factory.mktemp("family")
+    models = {"text": tiny.make_text_model(root / "text"), "vl": tiny_vl.make_vl_model(root / "vl")}
+    data = tiny.write_llamafactory_data(root / "data")
+    write_datasets(data)
+    columns = reference_columns(models["text"], encode(models["text"], data, "facts", root / "encoded"))
+    rows = json.loads((data / "facts.json").read_text())
+    info = json.loads((data / "dataset_info.json").read_text())
+    wrong = {"tokenizer": {**columns[0], "tokenizer": "0" * 16}, "labels": {**columns[0], "labels_crc32": 0}}
+    for name, values in (
+        ("referenced", columns),
+        *((f"other-{name}", [column, *columns[1:]]) for name, column in wrong.items()),
+    ):
+        kept = [{**row, "ref_logps": value} for row, value in zip(rows, values, strict=True)]
+        (data / f"{name}.json").write_text(json.dumps(kept))
+        info[name] = {"file_name": f"{name}.json", "columns": {"prompt": "question", "response": "answer"}}
+    (data / "dataset_info.json").write_text(json.dumps(info))
+    return models, data, root
+
+
+@pytest.fixture(scope="module")
+def train(inputs):
+    models, data, root = inputs
+    done = {}
+
+    def run(loss_type=None, *, model="text", **options):
+        settings = {name: options.pop(name) for name in list(options) if name in NAMES}
+        overrides = {**({"loss_type": loss_type} if loss_type else {}), **settings}
+        if options:
+            overrides["loss_config"] = options
+        key = json.dumps([model, overrides], sort_keys=True)
+        if key not in done:
+            done[key] = run_in_process(config(models[model], data, root / f"run{len(done)}", **overrides))
+        return done[key]
+
+    return run
+
+
+NAMES = {
+    *("finetuning_type", "lora_rank", "lora_target", "dataset", "template", "cutoff_len", "preprocessing_num_workers"),
+    *("packing", "neat_packing", "learning_rate", "max_steps", "per_device_train_batch_size", "stage", "streaming"),
+    *("gradient_accumulation_steps", "val_size", "eval_strategy", "eval_steps", "use_eaft_loss", "tokenized_path"),
+    *("save_strategy", "save_steps", "resume_from_checkpoint", "output_dir", "eval_dataset", "eaft_alpha"),
+}
+
+
+def losses(folder, key="loss"):
+    return [entry[key] for entry in history(folder, key)]
+
+
+@pytest.mark.parametrize("fused", [True, False])
+def test_eaft_reproduces_the_native_one(train, fused):
+    ours = train("eaft", entropy="top20", fused=fused)
+    native = train(use_eaft_loss=True)
+    for key in ("loss", "grad_norm"):
+        assert losses(ours, key) == pytest.approx(losses(native, key), rel=1e-5)
+
+
+NEEDS_REFERENCE = {"iw_sft", "prift"}
+
+
+@pytest.mark.parametrize("name", sorted(set(OBJECTIVES) - NEEDS_REFERENCE))
+def test_fused_and_logits_path_agree(train, name):
+    settings = LORA if name == "asft" else {}
+    fused, logits = train(name, fused=True, **settings), train(name, fused=False, **settings)
+    for key in ("loss", "grad_norm", "nll", "objective"):
+        # rounding of a product of hundreds of probabilities is larger
+        assert losses(fused, key) == pytest.approx(losses(logits, key), rel=2e-5, abs=1e-12)
+
+
+@pytest.mark.parametrize("settings", [{}, PACKED, VL], ids=["text", "neat_packing", "vision"])
+@pytest.mark.parametrize("by", ["dataset", "column"])
+def test_routes_send_each_sample_to_its_objective(train, settings, by):
+    if by == "dataset":
+        names, route = ("facts", "sums"), {"by": "dataset"}
+        settings = {"dataset": "facts,sums", **settings}
+        if "model" in settings:
+            names, settings = ("pictures", "facts"), {**settings, "dataset": "pictures,facts"}
+    else:
+        names, route = ("odd", "even"), {"by": "column", "column": "kind"}
+        settings = {"dataset": "facts,sums", **settings}
+
+    def routed(first, second):
+        rules = {names[0]: first, names[1]: second}
+        return losses(train("dft", route={**route, "rules": rules}, **settings, **FROZEN))
+
+    one, other = routed("sft", "dft"), routed("dft", "sft")
+    sft, dft = losses(train("sft", **settings, **FROZEN)), losses(train("dft", **settings, **FROZEN))
+    assert [a + b for a, b in zip(one, other, strict=True)] == pytest.approx(
+        [a + b for a, b in zip(sft, dft, strict=True)], rel=1e-6
+    )
+    assert all(min(s, d) - 1e-9 <= x <= max(s, d) for x, s, d in zip(one, sft, dft, strict=True))
+    assert any(abs(x - y) > 1e-3 for x, y in zip(one, other, strict=True)), "the rules made no difference"
+    assert routed("dft", "dft") == dft
+
+
+def test_a_default_rule_takes_the_rest(train):
+    settings = {"dataset": "facts,sums", **FROZEN}
+    named = train("dft", route={"by": "dataset", "rules": {"facts": "sft", "sums": "dft"}}, **settings)
+    rest = train("dft", route={"by": "dataset", "rules": {"facts": "sft", "*": "dft"}}, **settings)
+    assert losses(named) == losses(rest)
+
+
+@pytest.mark.parametrize("name", ["dft_sequence", "dft_geometric_mean"])
+def test_packing_does_not_mix_sequences(train, name):
+    unpacked = train(name, dataset="facts", gradient_accumulation_steps=24, cutoff_len=256, **WHOLE_EPOCH)
+    packs = {**PACKED, **WHOLE_EPOCH, "gradient_accumulation_steps": 24}
+    packed = train(name, dataset="facts", **packs)
+    assert losses(packed) == pytest.approx(losses(unpacked), rel=1e-5)
+    assert losses(packed, "nll") == pytest.approx(losses(unpacked, "nll"), rel=1e-6)
+
+
+def test_a_frozen_reference_is_read_from_the_data(train):
+    settings = {"dataset": "referenced", **FROZEN}
+    dft, sft = losses(train("dft", **settings)), losses(train("sft", **settings))
+    # the reference is the model itself, and nothing moves
+    assert losses(train("prift", **settings)) == pytest.approx(dft, rel=1e-4)
+    assert losses(train("asft", kl="target_k3", **settings)) == pytest.approx(dft, rel=1e-4)
+    assert losses(train("iw_sft", **settings)) == pytest.approx(sft, rel=1e-4)
+    assert losses(train("iw_sft", level="token", **settings)) == pytest.approx(sft, rel=1e-4)
+    packed = {**settings, **PACKED, **WHOLE_EPOCH, "gradient_accumulation_steps": 24}
+    unpacked = {**settings, **WHOLE_EPOCH, "gradient_accumulation_steps": 24, "cutoff_len": 256}
+    assert losses(train("prift", **packed)) == pytest.approx(losses(train("prift", **unpacked)), rel=1e-5)
+
+
+@pytest.mark.parametrize("settings", [{}, VL], ids=["text", "vision"])
+def test_the_anchor_is_zero_at_first_and_the_same_for_any_micro_batches(train, settings):
+    settings = {**LORA, **settings, "learning_rate": 1e-2}
+    one = train("asft", kl_coef=0.5, per_device_train_batch_size=4, **settings)
+    four = train("asft", kl_coef=0.5, per_device_train_batch_size=1, gradient_accumulation_steps=4, **settings)
+    dft = train("dft", per_device_train_batch_size=4, **settings)
+    assert losses(one)[0] == pytest.approx(losses(dft)[0], rel=1e-6), "KL = 0 at step 0"
+    assert losses(one)[2] != pytest.approx(losses(dft)[2], rel=1e-5), "and not later"
+    for key in ("loss", "grad_norm"):
+        assert losses(four, key) == pytest.approx(losses(one, key), rel=5e-5)
+
+
+def test_the_anchor_evaluates(train):
+    settings = {**LORA, "val_size": 0.25, "eval_strategy": "steps", "eval_steps": 1, **FROZEN}
+    found = train("asft", **settings)
+    assert losses(found, "eval_loss") == pytest.approx(losses(train("sft", **settings), "eval_loss"), rel=1e-6)
+
+
+def test_renormalised_weights_keep_the_size_of_the_loss(train):
+    plain, renormalised = train("dft"), train("dft", renormalise="mean_one")
+    assert losses(renormalised)[0] == losses(plain)[0], "the first step has no step before it"
+    assert losses(renormalised)[1] > 5 * losses(plain)[1]
+    split = train("dft", renormalise="mean_one", per_device_train_batch_size=1, gradient_accumulation_steps=4)
+    assert losses(split) == pytest.approx(losses(renormalised), rel=1e-5)
+
+
+def test_tokens_with_full_weight(train):
+    floor, full = train("dft", floor=0.3, **FROZEN), train("dft", full_weight_tokens=["eos"], **FROZEN)
+    plain = train("dft", **FROZEN)
+    assert all(a > b for a, b in zip(losses(floor), losses(plain), strict=True))
+    assert all(a > b for a, b in zip(losses(full), losses(plain), strict=True))
+
+
+@pytest.mark.parametrize(
+    ("loss_type", "options", "error", "message"),
+    [
+        ("dft", {"route": {"by": "dataset", "rules": {"facts": "dft"}}}, OptionError, "no rule for 'sums'"),
+        ("dft", {"route": {"by": "column", "column": "kind", "rules": {"odd": "dft"}}}, OptionError, "for 'even'"),
+        ("dft", {"route": {"by": "channel", "rules": {"*": "dft"}}}, OptionError, "no column 'channel'"),
+        ("dft", {"route": {"by": "dataset", "rules": {"*": "sft"}}}, ConflictError, "is sft"),
+        ("dft", {"route": {"by": "dataset", "rules": {"*": "dtf"}}}, Exception, "rule '\\*'"),
+        ("dft", {"route": {"by": "dataset", "column": "x", "rules": {"*": "dft"}}}, OptionError, "by: column"),
+        (
+            "dft",
+            {"route": {"by": "dataset", "rules": {"*": "dft"}}, "stage": "pt", "dataset": "toy_pt"},
+            ConflictError,
+            "stage=pt",
+        ),
+        ("dft_sequence", {"stage": "pt", "dataset": "toy_pt"}, ConflictError, "stage=pt"),
+        ("power", {"alpha": 1.0, "route": {"by": "dataset", "rules": {"*": "power"}}}, ConflictError, "beside route"),
+        ("dft", {"floor": 0.5, "cap": 0.1}, ConflictError, "above cap"),
+        ("dft", {"full_weight_tokens": ["no single token at all"]}, OptionError, "tokens of this tokenizer"),
+        ("dft", {"full_weight_tokens": [10**9]}, OptionError, "outside the vocabulary"),
+        ("prift", {"dataset": "facts"}, OptionError, "no column 'ref_logps'"),
+        ("prift", {"dataset": "other-tokenizer"}, InputError, "the run uses"),
+        ("prift", {"dataset": "other-labels"}, InputError, "other trained tokens"),
+        ("asft", {}, ConflictError, "Train with LoRA"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_settings_that_cannot_be_are_refused_before_training(train, loss_type, options, error, message):
+    with pytest.raises(error, match=message):
+        train(loss_type, **{"dataset": "facts,sums", **options})
+
+
+def test_data_tokenized_for_another_loss_is_refused(train, tmp_path):
+    saved = {"tokenized_path": str(tmp_path / "tokenized"), "dataset": "facts,sums"}
+    train("dft", **saved)  # writes it
+    with pytest.raises(InputError, match="tokenized for another loss_config"):
+        train("dft_sequence", **saved)

@@ -1,0 +1,201 @@
+"""The family of objectives through the real ms-swift: routes, sequences, references, anchors."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from dft_plugin import OBJECTIVES
+from dft_plugin.errors import ConflictError, OptionError
+from tests.integrations import tiny, tiny_vl
+from tests.integrations.references import reference_columns
+from tests.integrations.swift_runs import config, run_in_process, write_data
+
+pytestmark = [
+    pytest.mark.swift,
+    pytest.mark.slow,
+    # The framework's own imports and calls warn about things we do not decide.
+    pytest.mark.filterwarnings("ignore"),
+]
+
+LORA = {"tuner_type": "lora", "lora_rank": 4, "target_modules": "all-linear"}
+VL = {
+    **{"model": "vl", "dataset": ["pictures"], "model_type": "qwen2_5_vl", "template": "tiny_vl", "max_length": 512},
+    "external_plugins": str(Path(__file__).with_name("swift_tiny_vl.py")),
+}
+FROZEN = {"learning_rate": 0.0}
+WHOLE_EPOCH = {"max_steps": 1, "per_device_train_batch_size": 1, "learning_rate": 0.0}
+NEEDS_REFERENCE = {"iw_sft", "prift"}
+
+
+def write_rows(path, rows):
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def encode(model, rows):
+    """(input_ids, labels) of each row by swift's own template."""
+    from swift import get_processor, get_template
+
+    template = get_template(get_processor(str(model), model_type="qwen2"), template_type="qwen", max_length=256)
+    template.set_mode("train")
+    encoded = [template.encode({"messages": row["messages"]}) for row in rows]
+    return [(row["input_ids"], row["labels"]) for row in encoded]
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory):
+    root = tmp_path_factory.mktemp("family")
+    models = {"text": tiny.make_text_model(root / "text"), "vl": tiny_vl.make_vl_model(root / "vl")}
+    data = write_data(root / "data")
+    rows = [json.loads(line) for line in (data / "toy.jsonl").read_text().splitlines()]
+    rows = [{**row, "kind": "odd" if i % 2 else "even"} for i, row in enumerate(rows)]
+    write_rows(data / "facts.jsonl", rows[:24])
+    write_rows(data / "sums.jsonl", rows[24:])
+    pictures = tiny_vl.write_vl_data(root / "vl_data")
+    write_rows(data / "pictures.jsonl", [{**row, "kind": "odd" if i % 2 else "even"} for i, row in enumerate(pictures)])
+    columns = reference_columns(models["text"], encode(models["text"], rows[:24]))
+    referenced = [{**row, "ref_logps": column} for row, column in zip(rows, columns, strict=False)]
+    write_rows(data / "referenced.jsonl", referenced)
+    other = [{**row, "ref_logps": {**row["ref_logps"], "tokenizer": "0" * 16}} for row in referenced]
+    write_rows(data / "other-tokenizer.jsonl", other)
+    return models, data, root
+
+
+@pytest.fixture(scope="module")
+def train(inputs):
+    models, data, root = inputs
+    done = {}
+
+    def run(loss_type, *, model="text", dataset=("facts", "sums"), settings=None, **options):
+        settings = dict(settings or {})
+        model, dataset = settings.pop("model", model), settings.pop("dataset", dataset)
+        key = json.dumps([model, dataset, loss_type, settings, options], sort_keys=True)
+        if key not in done:
+            files = [str(data / f"{name}.jsonl") for name in dataset]
+            settings = config(models[model], files[0], root / f"run{len(done)}", **settings)
+            settings |= {"dataset": files, "loss_type": loss_type, **({"loss_config": options} if options else {})}
+            done[key] = run_in_process(settings)
+        return done[key]
+
+    return run
+
+
+@pytest.fixture
+def packing(monkeypatch):
+    """swift insists on flash attention, which this machine has not; eager attention reads the same position ids."""
+    from swift.arguments import SftArguments
+
+    monkeypatch.setattr(SftArguments, "_check_padding_free", lambda args: setattr(args, "padding_free", True))
+    return {"packing": True, "packing_length": 256}
+
+
+def losses(entries, key="loss"):
+    return [entry[key] for entry in entries if key in entry]
+
+
+@pytest.mark.parametrize("name", sorted(set(OBJECTIVES) - NEEDS_REFERENCE))
+def test_fused_and_logits_path_agree(train, name):
+    settings = LORA if name == "asft" else {}
+    fused, logits = (train(name, settings=settings, fused=value) for value in (True, False))
+    for key in ("loss", "grad_norm", "nll", "objective"):
+        assert losses(fused, key) == pytest.approx(losses(logits, key), rel=2e-5, abs=1e-12)
+
+
+def assert_routes(train, route, names, settings):
+    def routed(first, second):
+        rules = {names[0]: first, names[1]: second}
+        return losses(train("dft", settings=settings, route={**route, "rules": rules}))
+
+    one, other = routed("sft", "dft"), routed("dft", "sft")
+    sft, dft = losses(train("sft", settings=settings)), losses(train("dft", settings=settings))
+    assert [a + b for a, b in zip(one, other, strict=True)] == pytest.approx(
+        [a + b for a, b in zip(sft, dft, strict=True)], rel=1e-6
+    )
+    assert any(abs(x - y) > 1e-3 for x, y in zip(one, other, strict=True)), "the rules made no difference"
+    assert routed("dft", "dft") == dft
+
+
+@pytest.mark.parametrize("settings", [{}, VL], ids=["text", "vision"])
+@pytest.mark.parametrize("by", ["dataset", "column"])
+def test_routes_send_each_sample_to_its_objective(train, settings, by):
+    if by == "column":
+        names, route = ("odd", "even"), {"by": "column", "column": "kind"}
+    else:
+        names, route = ("pictures" if settings else "facts", "sums"), {"by": "dataset"}
+        settings = {**settings, "dataset": [names[0], "sums"]}
+    # rows of both datasets in each step
+    assert_routes(train, route, names, {**settings, **FROZEN, "max_steps": 2, "per_device_train_batch_size": 24})
+
+
+def test_routes_by_channel_with_loss_scale(train):
+    settings = {"dataset": ["toy"], "loss_scale": "last_round", **FROZEN}
+    assert_routes(train, {"by": "channel"}, ("c0", "c1"), settings)
+
+
+def test_routes_of_packed_rows(train, packing):
+    assert_routes(train, {"by": "column", "column": "kind"}, ("odd", "even"), {**FROZEN, **packing})
+
+
+@pytest.mark.parametrize("name", ["dft_sequence", "dft_geometric_mean"])
+def test_packing_does_not_mix_sequences(train, packing, name):
+    settings = {"dataset": ["facts"], "gradient_accumulation_steps": 24, **WHOLE_EPOCH}
+    unpacked, packed = train(name, settings=settings), train(name, settings={**settings, **packing})
+    assert losses(packed) == pytest.approx(losses(unpacked), rel=1e-5)
+    assert losses(packed, "nll") == pytest.approx(losses(unpacked, "nll"), rel=1e-6)
+
+
+def test_a_frozen_reference_is_read_from_the_data(train, packing):
+    settings = {"dataset": ["referenced"], **FROZEN}
+    dft, sft = losses(train("dft", settings=settings)), losses(train("sft", settings=settings))
+    # the reference is the model itself, and nothing moves
+    assert losses(train("prift", settings=settings)) == pytest.approx(dft, rel=1e-4)
+    assert losses(train("asft", settings=settings, kl="target_k3")) == pytest.approx(dft, rel=1e-4)
+    assert losses(train("iw_sft", settings=settings)) == pytest.approx(sft, rel=1e-4)
+    whole = {"dataset": ["referenced"], "gradient_accumulation_steps": 24, **WHOLE_EPOCH}
+    packed = train("prift", settings={**whole, **packing})
+    assert losses(packed) == pytest.approx(losses(train("prift", settings=whole)), rel=1e-5)
+
+
+@pytest.mark.parametrize("settings", [{}, VL], ids=["text", "vision"])
+def test_the_anchor_is_zero_at_first_and_the_same_for_any_micro_batches(train, settings):
+    settings = {**LORA, **settings, "learning_rate": 1e-2}
+
+    def run(name, batch, **options):
+        batches = {"per_device_train_batch_size": batch, "gradient_accumulation_steps": 4 // batch}
+        return train(name, settings={**settings, **batches}, **options)
+
+    one, four, dft = run("asft", 4, kl_coef=0.5), run("asft", 1, kl_coef=0.5), run("dft", 4)
+    assert losses(one)[0] == pytest.approx(losses(dft)[0], rel=1e-6), "KL = 0 at step 0"
+    assert losses(one)[2] != pytest.approx(losses(dft)[2], rel=1e-5), "and not later"
+    for key in ("loss", "grad_norm"):
+        assert losses(four, key) == pytest.approx(losses(one, key), rel=5e-5)
+
+
+def test_the_anchor_evaluates(train):
+    settings = {**LORA, "split_dataset_ratio": 0.25, "eval_strategy": "steps", "eval_steps": 1, **FROZEN}
+    found, plain = train("asft", settings=settings), train("sft", settings=settings)
+    assert losses(found, "eval_loss") == pytest.approx(losses(plain, "eval_loss"), rel=1e-6)
+
+
+def test_renormalised_weights_keep_the_size_of_the_loss(train):
+    plain, renormalised = train("dft"), train("dft", renormalise="mean_one")
+    assert losses(renormalised)[0] == losses(plain)[0], "the first step has no step before it"
+    assert losses(renormalised)[1] > 5 * losses(plain)[1]
+
+
+@pytest.mark.parametrize(
+    ("loss_type", "options", "settings", "error", "message"),
+    [
+        ("dft", {"route": {"by": "dataset", "rules": {"facts": "dft"}}}, {}, OptionError, "no rule for '.*sums.jsonl'"),
+        ("dft", {"route": {"by": "column", "column": "kind", "rules": {"odd": "dft"}}}, {}, OptionError, "for 'even'"),
+        ("dft", {"route": {"by": "column", "column": "x", "rules": {"*": "dft"}}}, {}, OptionError, "no column 'x'"),
+        ("prift", {}, {}, OptionError, "no column 'ref_logps'"),
+        ("prift", {}, {"dataset": ["other-tokenizer"]}, BaseException, "the run uses"),
+        ("asft", {}, {}, ConflictError, "Train with LoRA"),
+        ("asft", {}, {**LORA, "sequence_parallel_size": 2}, ConflictError, "whole sequences"),
+        ("dft_sequence", {}, {"sequence_parallel_size": 2}, ConflictError, "whole sequences"),
+    ],
+)
+def test_settings_that_cannot_be_are_refused_before_training(train, loss_type, options, settings, error, message):
+    with pytest.raises(error, match=message):
+        train(loss_type, settings=settings, **options)
