@@ -55,7 +55,7 @@ demo: setup  ## train SFT and DFT through both frameworks and open the report's 
 
 bench: setup  ## the speed and memory ratios of the README
 	$(LF)/bin/python tests/benchmarks/import_time.py
-	$(LF)/bin/python tests/benchmarks/linear_loss.py --against native trl
+	$(LF)/bin/python tests/benchmarks/linear_loss.py --against native trl --objectives eaft deft power
 	$(LF)/bin/python tests/benchmarks/linear_loss.py --frozen-head --against native
 	$(LF)/bin/python tests/benchmarks/trainer_step.py --framework llamafactory
 	$(SWIFT)/bin/python tests/benchmarks/trainer_step.py --framework ms_swift

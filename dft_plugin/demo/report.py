@@ -155,8 +155,8 @@ def _mixed_section(scored: Sequence[SeedResults], recipe: Recipe) -> Section:
     return Section(
         "Both in one run: new facts and a known skill, routed",
         (
-            f"Half of every batch, over {recipe.mixed_steps} steps, is noisy additions, half new facts. One objective for "
-            "both loses one of them. The routed run has loss_config: {route: {by: column, column: kind, rules: "
+            f"Half of each batch, over {recipe.mixed_steps} steps, is noisy additions, half new facts. One objective "
+            "for both loses one of them. The routed run has loss_config: {route: {by: column, column: kind, rules: "
             "{fact: sft, addition: dft}}}, which sends each token to the objective that suits its data.",
         ),
         (

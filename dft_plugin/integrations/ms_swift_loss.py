@@ -18,7 +18,7 @@ from torch.distributed.nn.functional import all_reduce
 from dft_plugin.errors import ConflictError, IntegrationError
 from dft_plugin.integrations.monitor import LossMonitor
 from dft_plugin.integrations.ms_swift import CALLBACK
-from dft_plugin.integrations.ms_swift_settings import FRAMEWORK, requested_loss
+from dft_plugin.integrations.ms_swift_settings import FRAMEWORK, refuse_split_sequences, requested_loss
 from dft_plugin.integrations.ms_swift_token_losses import Predictions, token_losses
 from dft_plugin.integrations.patching import require_parameters
 from dft_plugin.integrations.trainer_loss import TrainerLoss
@@ -44,6 +44,7 @@ class DftLoss(BaseLoss):
         if config is None:
             raise IntegrationError(f"loss_type={args.loss_type!r} names no objective of dft-plugin.")
         _require_token_loss(args, trainer)
+        refuse_split_sequences(config, trainer.template.sequence_parallel_size)
         self.loss = TrainerLoss(config)
         stage = "sft" if trainer.template.use_chat_template else "pt"  # the trainer's own rule
         self.monitor = _AttachingMonitor(self.attach, self.loss, framework=FRAMEWORK, stage=stage, logger=get_logger())

@@ -41,7 +41,8 @@ def requested_loss(args: Any) -> LossConfig | None:
         return None
     config = _parse(loss_type, flag, os.environ.get(ENV_LOSS_CONFIG) or None)
     _refuse_conflicts(args)
-    _refuse_split_sequences(args, config)
+    # Not among the training arguments; there the template knows it, and `DftLoss` asks again.
+    refuse_split_sequences(config, getattr(args, "sequence_parallel_size", 1))
     _refuse_foreign(loss_type)
     return config
 
@@ -147,12 +148,16 @@ def _refuse_conflicts(args: Any) -> None:
     _refuse_task(args)
 
 
-def _refuse_split_sequences(args: Any, config: LossConfig) -> None:
-    whole = config.training_objective().needs & {"segments", "ref_logits"}
-    if args.sequence_parallel_size > 1 and whole:
+def refuse_split_sequences(config: LossConfig, sequence_parallel_size: int) -> None:
+    """Check that sequences stay whole where the objective weighs whole ones.
+
+    Raises:
+        ConflictError: they are split over ranks.
+    """
+    if sequence_parallel_size > 1 and config.training_objective().needs & {"segments", "ref_logits"}:
         raise ConflictError(
-            f"loss_type={args.loss_type} with sequence_parallel_size={args.sequence_parallel_size}: its weights need "
-            "whole sequences, which are split over ranks there. Set --sequence_parallel_size 1."
+            f"loss_type={config.objective.name} with sequence_parallel_size={sequence_parallel_size}: it needs whole "
+            "sequences, which are split over ranks there. Set --sequence_parallel_size 1."
         )
 
 

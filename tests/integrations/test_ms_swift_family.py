@@ -192,8 +192,8 @@ def test_renormalised_weights_keep_the_size_of_the_loss(train):
         ("prift", {}, {}, OptionError, "no column 'ref_logps'"),
         ("prift", {}, {"dataset": ["other-tokenizer"]}, BaseException, "the run uses"),
         ("asft", {}, {}, ConflictError, "Train with LoRA"),
-        ("asft", {}, {**LORA, "sequence_parallel_size": 2}, ConflictError, "whole sequences"),
-        ("dft_sequence", {}, {"sequence_parallel_size": 2}, ConflictError, "whole sequences"),
+        ("asft", {}, {**LORA, "sequence_parallel_size": 2}, ConflictError, "needs whole"),
+        ("dft_sequence", {}, {"sequence_parallel_size": 2}, ConflictError, "needs whole"),
     ],
 )
 def test_settings_that_cannot_be_are_refused_before_training(train, loss_type, options, settings, error, message):
