@@ -22,7 +22,8 @@ CODE_CHARACTERS = frozenset("{}[]<>;=_\\`|&~^@")
 # fmt: off
 END_TOKENS = frozenset({
     "</s>", "<eos>", "[EOS]", "<|endoftext|>", "<|im_end|>", "<|eot_id|>", "<|eom_id|>", "<|eot|>",
-    "<|end_of_text|>", "<|end|>", "<|return|>", "<end_of_turn>", "<|END_OF_TURN_TOKEN|>", "<\uff5cend\u2581of\u2581sentence\uff5c>",
+    "<|end_of_text|>", "<|end|>", "<|return|>", "<end_of_turn>", "<|END_OF_TURN_TOKEN|>",
+    "<\uff5cend\u2581of\u2581sentence\uff5c>",
 })
 # fmt: on
 _SPACES, _LINE_MARKS = "Ġ▁ ", "Ċčĉ\n\r\t"  # byte-level BPE writes space, \n, \r, \t as Ġ, Ċ, č, ĉ; sentencepiece ▁
