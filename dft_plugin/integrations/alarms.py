@@ -32,7 +32,7 @@ NLL_RISE, NLL_RISE_NATS, NUM_STANDARD_ERRORS = 0.1, 0.1, 3.0
 CLEAR_WINDOWS = 5
 
 _CLASS_ALARMS = {"eos": "end-of-sequence", "template": "template"}
-_LACK = {"eos": "the model will not learn to stop", "template": "the model will not learn the output format"}
+_LACK = {"eos": "to stop", "template": "the output format"}
 
 
 @dataclass(frozen=True)
@@ -174,7 +174,7 @@ def _starvation(step: int, name: str, earlier: _Half, recent: _Half) -> Alarm | 
         },
         f"the last {now['tokens']:.0f} {_CLASS_ALARMS[name]} tokens have mean p {now['p']:.2g} and mean weight "
         f"{now['weight']:.2g} (all tokens: {recent.weight:.2g}), and their NLL went from {before['nll']:.2f} to "
-        f"{now['nll']:.2f} nats. They get hardly any gradient, so {_LACK[name]}.",
+        f"{now['nll']:.2f} nats. They get hardly any gradient: the model is not learning {_LACK[name]}.",
         ("full_weight_tokens: [eos]" if name == "eos" else "full_weight_tokens with the markers of the template")
         + "; floor: 0.1; loss_type: mix; or a route that trains these data with sft.",
     )
