@@ -7,11 +7,11 @@ import logging
 import signal
 import sys
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated, Literal, NoReturn
 
 import typer
 
-from dft_plugin.errors import ConfigError, DftError, MissingPrerequisiteError
+from dft_plugin.errors import ConfigError, ConflictError, DftError, MissingPrerequisiteError
 
 # Base of every complaint about the command line; some versions of typer bring their own copy of click.
 _UsageError: type[typer.BadParameter] = typer.BadParameter.__mro__[2]
@@ -89,6 +89,49 @@ def demo(
     result = run_demo(settings, Console(stderr=as_json))
     if as_json:
         _print_json({"results": result.results, "report": str(result.report_html)})
+
+
+@app.command(
+    epilog="Example: dft scan Qwen/Qwen2.5-0.5B data/facts.jsonl data/maths.jsonl --samples 200 --out scan_out"
+)
+def scan(
+    model: Annotated[str, typer.Argument(help="The base model: a folder, or a name on the hub.")],
+    data: Annotated[list[Path], typer.Argument(help="Training files, .json or .jsonl; each is a dataset.")],
+    samples: Annotated[int, typer.Option(min=1, help="Rows of each dataset, drawn at random.")] = 200,
+    max_length: Annotated[int, typer.Option(min=2, help="Most tokens of a row; longer ones are cut.")] = 2048,
+    batch_size: Annotated[int, typer.Option(min=1, help="Rows at a time; those with images go one by one.")] = 1,
+    dtype: Annotated[
+        Literal["auto", "bfloat16", "float32"], typer.Option(help="auto: as the weights are stored.")
+    ] = "auto",
+    device: Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="auto: a GPU where there is one.")] = "auto",
+    seed: Annotated[int, typer.Option(min=0, help="Of the sample.")] = 0,
+    out: Annotated[Path, typer.Option(help="Output folder; an interrupted scan of the same settings resumes.")] = Path(
+        "scan_out"
+    ),
+    chat: Annotated[bool, typer.Option("--chat", help="Rows through the tokenizer's chat template.")] = False,
+    completion: Annotated[
+        bool, typer.Option("--completion", help="Response right after the prompt, then EOS.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Before training: how well the base model knows the data, and whether that speaks for SFT, DFT or a mixture.
+
+    Formats: messages, conversations (sharegpt), instruction/input/output, prompt/response, query/response, text;
+    images in `images`. Writes scan.json, scan.jsonl and scan.png.
+    """
+    from dft_plugin.analysis.scan import ScanSettings, run_scan
+
+    if chat and completion:
+        raise ConflictError("--chat and --completion; one is accepted.")
+    protocol: Literal["chat", "completion"] | None = "chat" if chat else "completion" if completion else None
+    settings = ScanSettings(model, tuple(data), out, samples, max_length, batch_size, dtype, device, seed, protocol)
+    result = run_scan(settings)
+    if as_json:
+        _print_json(result)
+    else:
+        from dft_plugin.analysis.scan_tables import print_scan
+
+        print_scan(result)
 
 
 def _print_json(result: object) -> None:

@@ -1,4 +1,4 @@
-"""What a run says about its loss: the banner, the record in the output folder, the proof after step one."""
+"""What a run says about its loss: the banner, the record in the output folder, the proof after step one, the curves."""
 
 from __future__ import annotations
 
@@ -15,7 +15,9 @@ from dft_plugin import __version__
 from dft_plugin.compat import framework_version
 from dft_plugin.config import EXECUTION_OPTIONS
 from dft_plugin.errors import ConflictError, LossNotLiveError
+from dft_plugin.integrations.gathered_stats import Window
 from dft_plugin.integrations.trainer_loss import TrainerLoss
+from dft_plugin.integrations.window_log import WindowLog
 
 RECORD_NAME = "dft_run.json"
 CARD_HEADING = "## Training objective"
@@ -37,6 +39,7 @@ class LossMonitor(TrainerCallback):
         self._stage = stage
         self._logger = logger
         self._is_proven = False
+        self._windows = WindowLog(logger)
 
     def record(self) -> dict[str, Any]:
         """The run's loss and the versions that computed it."""
@@ -81,6 +84,33 @@ class LossMonitor(TrainerCallback):
             + f", in {self._framework.name} {self._framework.found}; eval_loss stays plain cross-entropy"
         )
         write_json(path, record)
+        checkpoint = args.resume_from_checkpoint
+        self._windows.begin(
+            Path(args.output_dir),
+            resumed_step=state.global_step,
+            previous=Path(checkpoint).parent if isinstance(checkpoint, str) else None,
+            warmup_steps=args.get_warmup_steps(state.max_steps),
+        )
+
+    def window(self, step: int, mode: str, window: Window, *, epoch: float | None = None) -> dict[str, float]:
+        """Take in what was gathered since the last log; call on every rank, the main process writes and warns.
+
+        Args:
+            step: Optimiser step.
+            mode: "train", or the prefix of an evaluation's metrics, such as "eval".
+            window: The statistics over all ranks.
+            epoch: Where the data are.
+
+        Returns:
+            Flat scalars for the framework's own logs, without prefix.
+        """
+        return self._windows.log(step, mode, window, epoch=epoch)
+
+    def on_train_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """The curves as PNG and page, on the main process."""
+        self._windows.end(self.record())
 
     def on_step_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
