@@ -49,6 +49,18 @@ class Route(BaseModel):
         """The data column that names a sample's source; None where its dataset does."""
         return "channel" if self.by == "channel" else self.column
 
+    @property
+    def has_default(self) -> bool:
+        """Whether a rule takes every other source."""
+        return DEFAULT_RULE in self.rules
+
+    @property
+    def keys(self) -> dict[int, str]:
+        """Name of each source with a rule of its own, by the key its tokens carry."""
+        from dft_plugin.core.label_tags import route_key
+
+        return {route_key(name): name for name in self.rules if name != DEFAULT_RULE}
+
     def objective(self, loss_type: str) -> Routed:
         """The objective that the rules make.
 
@@ -57,8 +69,6 @@ class Route(BaseModel):
             OptionError: an option its objective does not take.
             ConflictError: `loss_type` is none of the rules' objectives, or not that of "*".
         """
-        from dft_plugin.core.label_tags import route_key
-
         objectives = {name: _objective(rule, name) for name, rule in self.rules.items()}
         default = objectives.pop(DEFAULT_RULE, None)
         known = {default.name} if default is not None else {objective.name for objective in objectives.values()}
@@ -67,7 +77,7 @@ class Route(BaseModel):
             raise ConflictError(
                 f"loss_type={loss_type}, but in loss_config.route {which}. Name the same objective in both."
             )
-        return Routed({route_key(name): objective for name, objective in objectives.items()}, default)
+        return Routed({key: objectives[name] for key, name in self.keys.items()}, default)
 
     def match(self, candidates: Iterable[Any]) -> str:
         """Name of the rule for a source known under any of `candidates`, or its first name under "*".
@@ -79,7 +89,7 @@ class Route(BaseModel):
         for name in names:
             if name in self.rules and name != DEFAULT_RULE:
                 return name
-        if DEFAULT_RULE in self.rules and names:
+        if self.has_default and names:
             return names[0]
         found = repr(names[0]) if names else "a sample that names none"
         raise OptionError(

@@ -139,7 +139,6 @@ class ScanModel:
         import torch
         from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
 
-        from dft_plugin.core.objectives import get_objective
         from dft_plugin.integrations.loss_head import LossHead, find_head
 
         cls = AutoModelForImageTextToText if files.is_image_model else AutoModelForCausalLM
@@ -157,7 +156,7 @@ class ScanModel:
         self.path, self.path_reason = ("logits", choice.reason) if choice.head is None else ("fused", "")
         self._head = None
         if choice.head is not None:
-            self._head = LossHead(choice.head, get_objective("sft"), chunk_size=None, must_verify=True)
+            self._head = LossHead(choice.head, chunk_size=None, must_verify=True)
         else:
             logger.warning("dft scan: logits path, because %s", choice.reason)
 
@@ -176,6 +175,7 @@ class ScanModel:
         import torch
 
         from dft_plugin.core.logits_loss import logits_loss
+        from dft_plugin.core.objectives import get_objective
 
         longest = max(len(sample.input_ids) for sample in samples)
         inputs = {
@@ -189,7 +189,7 @@ class ScanModel:
             if self._head is None:
                 output = logits_loss(self._model(**inputs, use_cache=False).logits, labels, objective="sft")
             else:
-                with self._head.computing(labels, num_items_in_batch=None) as head_pass:
+                with self._head.computing(labels, get_objective("sft"), num_items_in_batch=None) as head_pass:
                     outputs = self._model(**inputs, use_cache=False)
                 assert head_pass.output is not None
                 output = head_pass.output

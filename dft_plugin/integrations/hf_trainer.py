@@ -85,7 +85,7 @@ def trainer_with_loss(
 
         def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
             if self.dft_loss is not None and "loss" in logs:
-                logs.update(self.dft_loss.pop_metrics("train", device=self.args.device))
+                logs.update(self._dft_window("train", "train"))
             super().log(logs, *args, **kwargs)
 
         def evaluation_loop(self, *args: Any, **kwargs: Any) -> Any:
@@ -94,9 +94,13 @@ def trainer_with_loss(
             self.dft_loss.discard("eval")
             result = super().evaluation_loop(*args, **kwargs)
             prefix = kwargs.get("metric_key_prefix", "eval")
-            metrics = self.dft_loss.pop_metrics("eval", device=self.args.device)
-            result.metrics.update({f"{prefix}_{key}": value for key, value in metrics.items()})
+            result.metrics.update({f"{prefix}_{key}": value for key, value in self._dft_window("eval", prefix).items()})
             return result
+
+        def _dft_window(self, mode: str, name: str) -> dict[str, float]:
+            assert self.dft_loss is not None and self.dft_monitor is not None
+            window = self.dft_loss.pop_window(mode, device=self.args.device)
+            return self.dft_monitor.window(self.state.global_step, name, window, epoch=self.state.epoch)
 
     return DftTrainer
 

@@ -122,9 +122,9 @@ class LossHead:
         self,
         labels: Tensor,
         objective: Objective,
-        context: TokenContext,
         *,
         num_items_in_batch: Tensor | int | None,
+        context: TokenContext | None = None,
         token_scale: Tensor | None = None,
         shift: bool = True,
     ) -> Iterator[HeadPass]:
@@ -133,7 +133,7 @@ class LossHead:
         Raises:
             IntegrationError: on leaving, the head had not been called exactly once.
         """
-        this_pass = HeadPass(labels, num_items_in_batch, token_scale, shift, objective, context)
+        this_pass = HeadPass(labels, num_items_in_batch, token_scale, shift, objective, context or TokenContext())
 
         def forward(hidden: Tensor) -> Tensor:
             this_pass.output = self._compute(hidden, this_pass)

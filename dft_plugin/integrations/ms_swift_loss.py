@@ -151,7 +151,9 @@ class DftLoss(BaseLoss):
         def log_with_metrics(logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
             is_training = trainer.model.training  # the trainer's own rule
             if not is_training or "loss" in logs:
-                metrics = self.loss.pop_metrics("train" if is_training else "eval", device=trainer.args.device)
+                mode = "train" if is_training else "eval"
+                window = self.loss.pop_window(mode, device=trainer.args.device)
+                metrics = self.monitor.window(trainer.state.global_step, mode, window, epoch=trainer.state.epoch)
                 logs.update({key if is_training else f"eval_{key}": value for key, value in metrics.items()})
             log(logs, *args, **kwargs)
 

@@ -9,12 +9,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from dft_plugin.analysis.token_classes import TokenClasses
 from dft_plugin.config import LossConfig
 from dft_plugin.core.logits_loss import logits_loss
 from dft_plugin.core.reduction import LossOutput
-from dft_plugin.core.token_stats import TokenStats
 from dft_plugin.errors import ConflictError, DftError, InputError, IntegrationError, LossNotLiveError
 from dft_plugin.integrations.batch_context import BatchContext
+from dft_plugin.integrations.gathered_stats import GatheredStats, Window
 from dft_plugin.integrations.loss_head import HeadPass, LossHead, find_head
 from dft_plugin.integrations.reference_model import require_adapter
 from dft_plugin.integrations.sample_tags import full_weight_ids
@@ -51,7 +52,8 @@ class TrainerLoss:
         self._pass: HeadPass | None = None
         self._compared_modes: set[str] = set()
         self._placeholders: tuple[int, ...] = ()
-        self._stats: dict[str, TokenStats] = {}
+        self._input_ids: Tensor | None = None
+        self._gathered = GatheredStats()
 
     @classmethod
     def named(cls, loss_type: str, loss_config: Mapping[str, Any] | str | None = None) -> TrainerLoss:
@@ -79,6 +81,11 @@ class TrainerLoss:
             )
         if "ref_logits" in self.objective.needs:
             require_adapter(model)
+        self._gathered = GatheredStats(
+            None if tokenizer is None else TokenClasses.of_tokenizer(tokenizer),
+            {} if shared.route is None else shared.route.keys,
+            has_default=shared.route is not None and shared.route.has_default,
+        )
         if shared.fused is False:
             return
         choice = find_head(model)
@@ -122,8 +129,8 @@ class TrainerLoss:
         computing = self._head.computing(
             labels,
             self.objective.at(self.progress),
-            self._context.tokens(self.mean_weight),
             num_items_in_batch=num_items_in_batch,
+            context=self._context.tokens(self.mean_weight),
             token_scale=token_scale,
             shift=shift,
         )
@@ -145,8 +152,12 @@ class TrainerLoss:
     @contextmanager
     def batch(self, inputs: dict[str, Any]) -> Iterator[dict[str, Any]]:
         """The inputs of one forward with plain labels; what the labels carried counts while this is open."""
-        with self._context.taken_from(inputs, self.objective) as plain:
-            yield plain
+        self._input_ids = inputs.get("input_ids")  # absent where the embeddings were made before
+        try:
+            with self._context.taken_from(inputs, self.objective) as plain:
+                yield plain
+        finally:
+            self._input_ids = None
 
     @contextmanager
     def reference(self, model: Any, inputs: dict[str, Any], *, wants_logits: bool = False) -> Iterator[None]:
@@ -212,7 +223,7 @@ class TrainerLoss:
             loss = self._pass.loss_from(logits, compare_value=mode not in self._compared_modes)
             self._compared_modes.add(mode)
             assert self._pass.output is not None
-            return self._take(self._pass.output, loss, mode)
+            return self._take(self._pass.output, self._pass.labels, loss, mode)
         if labels is None:
             raise IntegrationError("the batch has no labels; a token loss needs them. Check the data collator.")
         output = logits_loss(
@@ -224,11 +235,17 @@ class TrainerLoss:
             shift=shift,
             context=self._context.tokens(self.mean_weight),
         )
-        return self._take(output, output.loss, mode)
+        return self._take(output, labels, output.loss, mode)
 
-    def _take(self, output: LossOutput, loss: Tensor, mode: str) -> Tensor:
-        stats = TokenStats.of(output)
-        self._stats[mode] = self._stats[mode] + stats if mode in self._stats else stats
+    def _take(self, output: LossOutput, labels: Tensor, loss: Tensor, mode: str) -> Tensor:
+        self._gathered.add(
+            mode,
+            output,
+            labels,
+            input_ids=self._input_ids,
+            placeholder_ids=self._placeholders,
+            routes=self._context.routes,
+        )
         if mode == "eval":
             return output.plain_loss
         self.num_training_calls += 1
@@ -236,19 +253,18 @@ class TrainerLoss:
             self.mean_weight.add(output)
         return loss
 
-    def pop_metrics(self, mode: str, *, device: torch.device | str = "cpu") -> dict[str, float]:
-        """Token means of `mode` ("train" or "eval") since the last call, over all ranks; every rank must call.
+    def pop_window(self, mode: str, *, device: torch.device | str = "cpu") -> Window:
+        """What `mode` ("train" or "eval") gathered since the last call, over all ranks; every rank must call.
 
         Args:
             mode: "train" or "eval".
             device: Where the process group's backend communicates.
         """
-        stats = self._stats.pop(mode, None)
-        sums = TokenStats.zero().sums if stats is None else stats.sums
-        if torch.distributed.is_available() and torch.distributed.is_initialized():
-            sums = sums.to(device)
-            torch.distributed.all_reduce(sums)
-        return TokenStats(sums).means()
+        return self._gathered.pop(mode, device=device)
+
+    def pop_metrics(self, mode: str, *, device: torch.device | str = "cpu") -> dict[str, float]:
+        """Token means of `pop_window`, for a trainer without our monitor; see `TokenStats.means`."""
+        return self.pop_window(mode, device=device).stats.means()
 
     def begin_step(self, progress: float) -> None:
         """An optimiser step begins.
@@ -278,4 +294,4 @@ class TrainerLoss:
 
     def discard(self, mode: str) -> None:
         """Forget what was gathered for `mode`."""
-        self._stats.pop(mode, None)
+        self._gathered.discard(mode)
