@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from types import ModuleType
 from typing import Any
 
+from swift.utils import get_logger
+
 from dft_plugin.core.label_tags import plain_labels
 from dft_plugin.errors import ConflictError, DftError, OptionError
 from dft_plugin.integrations.ms_swift_settings import requested_loss
@@ -55,6 +57,8 @@ class TaggedEncode:
             names = dataset_names(sample[_DATASET_COLUMN]) if sample.get(_DATASET_COLUMN) else ()
             return self._plan.tag(labels, self._plan.source(sample, names), sample.get(REF_COLUMN))
         except DftError as error:
+            # swift may encode in a process of its own, whose exceptions do not come through
+            get_logger().error(f"dft: {error}")
             raise UntaggableSampleError(str(error)) from error
 
 
@@ -126,12 +130,16 @@ def _require_sources(plan: TagPlan, dataset: Any) -> None:
 
     Raises:
         OptionError: a missing column, or a source without a rule.
+        InputError: a reference of another tokenizer.
     """
     for column in plan.columns:
         if column not in dataset.column_names:
             raise OptionError(
                 f"the data has no column {column!r}, which loss_config needs; it has {', '.join(dataset.column_names)}."
             )
+    if plan.tokenizer:
+        for reference in dataset[REF_COLUMN]:
+            plan.require_reference(reference)
     if plan.route is None:
         return
     if (source_column := plan.route.column_name) is None:

@@ -77,7 +77,12 @@ class TagPlan:
         logps = self._reference(labels, reference) if self.tokenizer else None
         return tag_labels(labels, route=route_key(source) if source else 0, ref_logps=logps)
 
-    def _reference(self, labels: Sequence[int], reference: Any) -> Sequence[float]:
+    def require_reference(self, reference: Any) -> Mapping[str, Any]:
+        """A sample's column `ref_logps`, made with the run's tokenizer.
+
+        Raises:
+            InputError: it is missing, or of another tokenizer.
+        """
         if isinstance(reference, str):
             reference = json.loads(reference)
         if not isinstance(reference, Mapping) or not {"tokenizer", "labels_crc32", "logps"} <= reference.keys():
@@ -90,6 +95,10 @@ class TagPlan:
                 f"column {REF_COLUMN!r} has tokenizer {reference['tokenizer']}, the run uses {self.tokenizer}. "
                 "Make the reference with the tokenizer of this model."
             )
+        return reference
+
+    def _reference(self, labels: Sequence[int], reference: Any) -> Sequence[float]:
+        reference = self.require_reference(reference)
         if reference["labels_crc32"] != labels_crc32(labels):
             raise InputError(
                 f"column {REF_COLUMN!r} belongs to other trained tokens than this sample has here: the template, the "

@@ -20,22 +20,14 @@ VOCAB, END, LENGTH = 40, 0, 12
 LOGGER = logging.getLogger("test_monitor_training")
 
 
-class GatheringLoss(TrainerLoss):
-    """The loss, with its statistics gathered by class."""
+class ClassedLoss(TrainerLoss):
+    """The loss, with the classes of a vocabulary that has no tokenizer."""
 
     def __init__(self, config):
         super().__init__(config)
         table = torch.full((VOCAB,), 5)
         table[END] = 0
-        self.gathered = GatheredStats(TokenClasses(table))
-
-    def loss_of(self, outputs, labels, **kwargs):
-        self._labels = labels
-        return super().loss_of(outputs, labels, **kwargs)
-
-    def _take(self, output, loss, mode):
-        self.gathered.add(mode, output, self._labels)
-        return super()._take(output, loss, mode)
+        self._gathered = GatheredStats(TokenClasses(table))
 
 
 @pytest.fixture(scope="module")
@@ -90,7 +82,7 @@ def train(base, sequences, tmp_path):
         class MonitoredTrainer(Trainer):
             def log(self, logs, *args, **kwargs):
                 if "loss" in logs:
-                    window = loss.gathered.pop("train", device=self.args.device)
+                    window = loss.pop_window("train", device=self.args.device)
                     logs.update(monitor.window(self.state.global_step, "train", window, epoch=self.state.epoch))
                 super().log(logs, *args, **kwargs)
 
@@ -109,7 +101,7 @@ def train(base, sequences, tmp_path):
             use_cpu=True,
             disable_tqdm=True,
         )
-        loss = GatheringLoss(LossConfig.parse(loss_type))
+        loss = ClassedLoss(LossConfig.parse(loss_type))
         monitor = LossMonitor(loss, framework="llamafactory", stage="sft", logger=LOGGER)
         trainer = MonitoredTrainer(
             model,

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from dft_plugin import OBJECTIVES
-from dft_plugin.errors import ConflictError, OptionError
+from dft_plugin.errors import ConflictError, InputError, OptionError
 from tests.integrations import tiny, tiny_vl
 from tests.integrations.references import reference_columns
 from tests.integrations.swift_runs import config, run_in_process, write_data
@@ -18,7 +18,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore"),
 ]
 
-LORA = {"tuner_type": "lora", "lora_rank": 4, "target_modules": "all-linear"}
+LORA = {"tuner_type": "lora", "lora_rank": 4, "target_modules": "all-linear", "lora_dropout": 0.0}
 VL = {
     **{"model": "vl", "dataset": ["pictures"], "model_type": "qwen2_5_vl", "template": "tiny_vl", "max_length": 512},
     "external_plugins": str(Path(__file__).with_name("swift_tiny_vl.py")),
@@ -190,7 +190,7 @@ def test_renormalised_weights_keep_the_size_of_the_loss(train):
         ("dft", {"route": {"by": "column", "column": "kind", "rules": {"odd": "dft"}}}, {}, OptionError, "for 'even'"),
         ("dft", {"route": {"by": "column", "column": "x", "rules": {"*": "dft"}}}, {}, OptionError, "no column 'x'"),
         ("prift", {}, {}, OptionError, "no column 'ref_logps'"),
-        ("prift", {}, {"dataset": ["other-tokenizer"]}, BaseException, "the run uses"),
+        ("prift", {}, {"dataset": ["other-tokenizer"]}, InputError, "the run uses"),
         ("asft", {}, {}, ConflictError, "Train with LoRA"),
         ("asft", {}, {**LORA, "sequence_parallel_size": 2}, ConflictError, "needs whole"),
         ("dft_sequence", {}, {"sequence_parallel_size": 2}, ConflictError, "needs whole"),
