@@ -9,7 +9,7 @@ import yaml
 from tests.integrations import tiny, tiny_vl
 
 EXAMPLES = Path(__file__).parents[2] / "yaml_examples"
-NAMES = [f"{task}_{loss}" for task in ("math", "code", "vision", "facts") for loss in ("sft", "dft")]
+NAMES = [f"{task}_{loss}" for task in ("math", "code", "vision", "facts") for loss in ("sft", "dft")] + ["mixed_route"]
 LLAMAFACTORY = [*(f"llamafactory/{name}.yaml" for name in NAMES), "demo/gsm8k_dft.yaml"]
 MS_SWIFT = [*(f"ms_swift/{name}.yaml" for name in NAMES), "demo/gsm8k_dft_ms_swift.yaml"]
 
@@ -56,8 +56,8 @@ def test_llamafactory_parses(name, monkeypatch):
     assert finetuning_args.loss_type == load(name)["loss_type"]
     assert training_args.learning_rate == load(name)["learning_rate"]
     if name.startswith("llamafactory/"):
-        (dataset,) = get_dataset_list(data_args.dataset, data_args.dataset_dir)
-        assert dataset.prompt or dataset.messages
+        for dataset in get_dataset_list(data_args.dataset, data_args.dataset_dir):
+            assert dataset.prompt or dataset.messages
 
 
 @pytest.mark.slow
