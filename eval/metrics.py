@@ -5,7 +5,8 @@ mean over its answers and every interval is over problems (clusters). Two arms a
 problems: the difference is taken per problem first, which removes the problems' own difficulty from the
 uncertainty. Scores lie in [0, 1]: passes, shares, F1.
 
-scipy is imported where it is used: it takes almost two seconds, and every worker of a scoring pool reads this file.
+scipy is imported where it is used, and `scipy.stats` only for comparing arms: it takes almost two seconds, and
+every worker of a scoring pool reads this file.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -74,12 +75,17 @@ def wilson_interval(num_passed: int, num_items: int, confidence: float = CONFIDE
     Raises:
         ValueError: counts that cannot be.
     """
-    from scipy import stats
+    from scipy import special
 
     if num_items < 1 or not 0 <= num_passed <= num_items:
         raise ValueError(f"{num_passed} passes of {num_items}; needs at least one trial and 0 <= passes <= trials.")
-    interval = stats.binomtest(num_passed, num_items).proportion_ci(confidence, method="wilson")
-    return Estimate(num_passed / num_items, float(interval.low), float(interval.high), num_items, "Wilson")
+    share, z = num_passed / num_items, float(special.ndtri((1 + confidence) / 2))
+    width = 2 * (num_items + z * z)
+    centre = (2 * num_passed + z * z) / width
+    reach = z / width * math.sqrt(4 * num_passed * (1 - share) + z * z)
+    low = 0.0 if num_passed == 0 else centre - reach
+    high = 1.0 if num_passed == num_items else centre + reach
+    return Estimate(share, low, high, num_items, "Wilson")
 
 
 def mean_by_problem(scores: Sequence[float], problems: Sequence[str]) -> dict[str, float]:
@@ -257,11 +263,11 @@ def _are_equal(values: Values) -> bool:
 
 
 def _t_interval(values: Values, confidence: float, *, bounds: tuple[float, float], method: str) -> Estimate:
-    from scipy import stats
+    from scipy import special
 
     count, mean = len(values), float(values.mean())
     if count == 1:
         return Estimate(mean, None, None, 1, "one item: no interval")
-    error: Any = stats.sem(values, ddof=1)
-    reach = float(stats.t.ppf((1 + confidence) / 2, count - 1)) * float(error)
+    error = float(values.std(ddof=1)) / math.sqrt(count)
+    reach = float(special.stdtrit(count - 1, (1 + confidence) / 2)) * error
     return Estimate(mean, max(bounds[0], mean - reach), min(bounds[1], mean + reach), count, method)

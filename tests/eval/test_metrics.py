@@ -27,6 +27,13 @@ def test_wilson_interval_matches_its_formula():
     assert estimate.high == pytest.approx(centre + reach, abs=1e-12)
 
 
+def test_wilson_interval_is_the_one_of_scipy():
+    for n in (1, 7, 164):
+        for k in range(n + 1):
+            theirs, ours = stats.binomtest(k, n).proportion_ci(method="wilson"), wilson_interval(k, n)
+            assert (ours.low, ours.high) == pytest.approx((theirs.low, theirs.high), abs=1e-14)
+
+
 def test_wilson_interval_at_the_ends_is_not_a_point():
     assert wilson_interval(100, 100).low == pytest.approx(0.9630065, abs=1e-6)
     assert wilson_interval(0, 100).high == pytest.approx(0.0369935, abs=1e-6)
