@@ -163,7 +163,12 @@ def _is_passing(error: BaseException) -> bool:
 def _copy(url: str, target: Path) -> str:
     """Download to a file; its sha256."""
     digest = hashlib.sha256()
-    with urllib.request.urlopen(url, timeout=_TIMEOUT_S) as response, target.open("wb") as content:
+    try:
+        opened = urllib.request.urlopen(url, timeout=_TIMEOUT_S)
+    except urllib.error.HTTPError as error:
+        error.close()
+        raise
+    with opened as response, target.open("wb") as content:
         expected = response.headers.get("Content-Length")
         while block := response.read(_BLOCK_BYTES):
             digest.update(block)
