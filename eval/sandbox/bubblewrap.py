@@ -129,7 +129,7 @@ class Bubblewrap:
         argv += ["--ro-bind", "/usr", "/usr"]
         for folder in ("/bin", "/sbin", "/lib", "/lib64", "/lib32"):
             if Path(folder).is_symlink():
-                argv += ["--symlink", os.readlink(folder), folder]
+                argv += ["--symlink", str(Path(folder).readlink()), folder]
             elif Path(folder).is_dir():
                 argv += ["--ro-bind", folder, folder]
         for name in ETC:
@@ -231,4 +231,3 @@ def _memory_file(resources: contextlib.ExitStack, content: bytes) -> int:
 def _close(fd: int) -> None:
     with contextlib.suppress(OSError):
         os.close(fd)
-

@@ -196,7 +196,7 @@ def _is_over(folder: Path, limits: Limits) -> bool:
         num_files += len(folders) + len(files)
         for name in files:
             with contextlib.suppress(OSError):  # it was deleted meanwhile
-                num_bytes += os.lstat(os.path.join(parent, name)).st_blocks * 512
+                num_bytes += Path(parent, name).lstat().st_blocks * 512
         if num_files > limits.num_files or num_bytes > limits.disk_mib * MIB:
             return True
     return False
@@ -204,11 +204,11 @@ def _is_over(folder: Path, limits: Limits) -> bool:
 
 def _processes_of(user_id: int) -> list[int]:
     found = []
-    for name in os.listdir("/proc"):
-        if name.isdigit():
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdigit():
             with contextlib.suppress(OSError):  # it ended meanwhile
-                if os.stat(f"/proc/{name}").st_uid == user_id:
-                    found.append(int(name))
+                if folder.stat().st_uid == user_id:
+                    found.append(int(folder.name))
     return found
 
 

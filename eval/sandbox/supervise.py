@@ -9,6 +9,7 @@ import subprocess
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import IO
 
 from dft_eval.sandbox.program import MIB, Limits, Outcome, OutcomeStatus
@@ -131,7 +132,8 @@ def supervise(process: subprocess.Popen[bytes], stdin: bytes, limits: Limits, wa
     outcome = Outcome(
         ended_by,
         128 - returncode if returncode < 0 else returncode,
-        *(kept.content() for kept in streams.values()),
+        streams[process.stdout].content(),
+        streams[process.stderr].content(),
         cpu_s=0.0,
         wall_s=time.monotonic() - started,
         reason=reason,
@@ -151,8 +153,7 @@ def measure(pids: Sequence[int]) -> Usage:
     cpu_ticks, pages = 0, 0
     for pid in pids:
         with contextlib.suppress(OSError):  # it ended meanwhile
-            with open(f"/proc/{pid}/stat", "rb") as file:
-                fields = file.read().rpartition(b")")[2].split()
+            fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
             cpu_ticks += sum(int(value) for value in fields[11:15])
             pages += int(fields[21])
     return Usage(cpu_ticks / _CLOCK_TICKS_PER_S, pages * _PAGE_BYTES)
@@ -163,9 +164,8 @@ def descendants(pid: int) -> list[int]:
     found = [pid]
     for parent in found:  # grows while it is walked
         with contextlib.suppress(OSError):
-            for thread in os.listdir(f"/proc/{parent}/task"):
-                with open(f"/proc/{parent}/task/{thread}/children", "rb") as file:
-                    found += [int(child) for child in file.read().split()]
+            for thread in Path(f"/proc/{parent}/task").iterdir():
+                found += [int(child) for child in (thread / "children").read_bytes().split()]
     return found
 
 

@@ -6,5 +6,8 @@ from collections.abc import Mapping
 
 from dft_eval.tasks.base import Task
 from dft_eval.tasks.humaneval import HumanEval
+from dft_eval.tasks.humaneval_plus import HumanEvalPlus
+from dft_eval.tasks.multipl_e import MULTIPL_E
 
-TASKS: Mapping[str, type[Task]] = {kind.name: kind for kind in (HumanEval,)}
+_KINDS: tuple[type[Task], ...] = (HumanEval, HumanEvalPlus, *MULTIPL_E)
+TASKS: Mapping[str, type[Task]] = {kind.name: kind for kind in _KINDS}

@@ -7,6 +7,7 @@ from typing import ClassVar
 
 from dft_eval.languages import python
 from dft_eval.records import Answer
+from dft_eval.sandbox.choose import open_sandbox
 from dft_eval.sandbox.program import Limits
 from dft_eval.tasks.base import DataFile, Missing
 from dft_eval.tasks.code_task import CodeTask, Problem, first_fence
@@ -34,8 +35,8 @@ class HumanEval(CodeTask):
         return python.missing()
 
     def fingerprint(self) -> dict[str, str]:
-        """Their versions."""
-        return python.fingerprint()
+        """Their versions and the sandbox's kind."""
+        return {**python.fingerprint(), "sandbox": open_sandbox().name}
 
     def program(self, problem: Problem, answer: Answer) -> str:
         """Prompt and completion; what calls itself a program is taken as it is."""

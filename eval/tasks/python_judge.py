@@ -81,6 +81,8 @@ def encode(value: Any, depth: int = 0) -> Any:
         return ["decimal", str(value)]
     if isinstance(value, fractions.Fraction):
         return ["fraction", value.numerator, value.denominator]
+    base: Any
+    sequence: Any
     for base, name in ((int, "int"), (float, "float"), (str, "str")):
         if isinstance(value, base):
             return [f"sub{name}", base.__add__(value, base())]  # not what the type itself says it is
@@ -233,7 +235,7 @@ def _serve(source: str, entry_point: str, calls: int, replies: int) -> None:
         namespace: dict[str, Any] = {}
         exec(compile(source, "program.py", "exec", dont_inherit=True), namespace)
         function = namespace[entry_point]
-    except BaseException as error:  # noqa: BLE001: SystemExit is a failure too
+    except BaseException as error:  # noqa: BLE001 - SystemExit is a failure too
         function, reply = None, _describe(error)
     try:
         _write(replies, reply)
@@ -263,7 +265,7 @@ def _describe(error: BaseException) -> str:
     kind = "oom" if isinstance(error, MemoryError) else kind
     try:
         return f"{kind}: {name}: {str(error)[:300]}"
-    except BaseException:  # noqa: BLE001: the program's own exception class may do anything
+    except BaseException:  # noqa: BLE001 - the program's own exception class may do anything
         return f"{kind}: {name}"
 
 
@@ -307,7 +309,7 @@ def run_tests(program: Program, task: dict[str, Any]) -> str:
             namespace["check"](candidate)
     except ProgramError as error:
         return str(error)
-    except (Exception, SystemExit) as error:
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - a failed assertion, or an answer no test expected
         return f"wrong: {type(error).__name__}: {str(error)[:200]}"
     return "passed"
 
@@ -333,7 +335,7 @@ def run_cases(program: Program, task: dict[str, Any]) -> str:
             return f"timeout: input {index}: {error}"
         except ProgramError as error:
             return f"{error} (input {index})"
-        except (Exception, SystemExit) as error:
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - an answer that cannot be compared
             return f"wrong: input {index}: {type(error).__name__}: {str(error)[:200]}"
         if not is_right:
             return f"wrong: input {index}: {str(out)[:80]} instead of {str(expected)[:80]}"

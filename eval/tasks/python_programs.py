@@ -13,7 +13,7 @@ from typing import Any
 from dft_eval.languages.base import binary
 from dft_eval.records import Status
 from dft_eval.sandbox.choose import open_sandbox
-from dft_eval.sandbox.program import Command, Limits, Outcome
+from dft_eval.sandbox.program import Command, Limits, Outcome, OutcomeStatus
 from dft_eval.sandbox.run import run_command
 
 _JUDGE = Path(__file__).with_name("python_judge.py")
@@ -25,7 +25,7 @@ _STATUS_OF_KIND: Mapping[str, Status] = {
     "timeout": "timeout",
     "oom": "oom",
 }
-_STATUS_OF_OUTCOME: Mapping[str, Status] = {
+STATUS_OF_OUTCOME: Mapping[OutcomeStatus, Status] = {
     "timeout": "timeout",
     "oom": "oom",
     "output_limit": "runtime_error",
@@ -106,7 +106,7 @@ def verdict_of(line: str) -> Verdict:
 def _without_answer(outcome: Outcome) -> Verdict:
     """The judge never came to an end: a limit, or the program killed it."""
     if outcome.status != "ok":
-        return Verdict(_STATUS_OF_OUTCOME[outcome.status], outcome.reason)
+        return Verdict(STATUS_OF_OUTCOME[outcome.status], outcome.reason)
     last = outcome.stderr.decode(errors="replace").strip().splitlines()[-1:]
     if last and last[0].startswith("MemoryError"):
         return Verdict("oom", last[0])
