@@ -56,11 +56,15 @@ def run(
     as_json: Json = False,
 ) -> None:
     """Generate and score; an interrupted run of the same settings resumes."""
+    import logging
+
     from dft_eval.config import load_config
     from dft_eval.evaluate import run_evaluation
     from dft_eval.shards import parse_shard
     from dft_eval.tasks.catalog import TASKS
 
+    for name in ("httpx", "httpx2"):  # a line for each of thousands of requests
+        logging.getLogger(name).setLevel(logging.WARNING)
     settings = load_config(config, model=model, tasks=task, out=out, limit=limit)
     share = None if shard is None else parse_shard(shard)
     results = run_evaluation(settings, TASKS, _make_executor(executor, workers, ray_address), shard=share)

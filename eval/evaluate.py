@@ -13,7 +13,7 @@ from dft_eval.backends.settings import HfSettings, OpenAISettings, ReplaySetting
 from dft_eval.config import EvalConfig
 from dft_eval.generate import generate_answers
 from dft_eval.judging import Executor
-from dft_eval.model_hash import hash_model
+from dft_eval.model_hash import check_model, hash_model
 from dft_eval.provenance import hash_prompts
 from dft_eval.records import Sample
 from dft_eval.scoring import finish_run
@@ -60,6 +60,9 @@ def run_evaluation(
     """
     names = select_tasks(config.tasks, catalog)
     tasks = {name: open_task(name, config.protocol, catalog) for name in names}
+    if isinstance(config.backend, (HfSettings, VllmSettings)):
+        for model in config.arms().values():
+            check_model(model)
     sampling = config.sampling.to_params()
     results: dict[str, Mapping[str, Any]] = {}
     for out, model in config.arms().items():

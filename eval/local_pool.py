@@ -32,7 +32,7 @@ class LocalPool:
     """
 
     num_workers: int = field(default_factory=lambda: len(os.sched_getaffinity(0)))
-    timeout_s: float = 1800.0
+    timeout_s: float = 3600.0
 
     def judge(self, task: Task, answers: Sequence[Answer]) -> Iterator[Score]:
         """One verdict for each answer, as they come."""

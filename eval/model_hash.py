@@ -5,8 +5,21 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
+from dft_eval.errors import ConfigError
+
 _WHOLE_BYTES = 16 << 20
 _NUM_PROBES, _PROBE_BYTES = 64, 1 << 16
+
+
+def check_model(model: str) -> None:
+    """A folder must be there before hours of other work; a hub's name, `owner/name` at most, cannot be checked.
+
+    Raises:
+        ConfigError: it can only be a folder, and there is none.
+    """
+    could_be_name = model.count("/") <= 1 and not model.startswith((".", "/", "~"))
+    if not could_be_name and not Path(model).is_dir():
+        raise ConfigError(f"model {model!r}: no such folder. Train it first, or give another with --model.")
 
 
 def hash_model(model: str) -> str | None:

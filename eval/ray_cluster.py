@@ -30,7 +30,7 @@ class RayCluster:
     """
 
     address: str | None = None
-    timeout_s: float = 1800.0
+    timeout_s: float = 3600.0
     num_cpus: int | None = None
 
     def judge(self, task: Task, answers: Sequence[Answer]) -> Iterator[Score]:

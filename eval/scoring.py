@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from dft_eval.errors import StoreError
 from dft_eval.judging import Executor
 from dft_eval.records import Answer, Sample, Score
 from dft_eval.samples import answer_key
@@ -60,6 +61,9 @@ def finish_run(
     """
     with folder.generations() as log:
         answers = list(log.records.values())
+    known = {sample.sample_id for sample in samples}
+    if strangers := [answer.sample_id for answer in answers if answer.sample_id not in known]:
+        raise StoreError(f"{folder.generations_file} holds {strangers[0]!r}, which {task.name} does not have.")
     scores = score_answers(task, answers, folder, executor)
     if num_repeats is None:
         num_repeats = 1 + max((answer.repeat for answer in answers), default=0)

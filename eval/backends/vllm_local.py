@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -55,8 +56,12 @@ class VllmBackend:
             yield [self._answer(request, output.outputs[0]) for request, output in zip(batch, outputs, strict=True)]
 
     def close(self) -> None:
-        """Drop the engine and its memory."""
+        """Drop the engine and its memory, so that the next model finds room."""
+        core = getattr(self._engine.llm_engine, "engine_core", None)  # older versions have none of its own to stop
+        if core is not None:
+            core.shutdown()
         del self._engine
+        gc.collect()
 
     def _parameters(self, request: Request) -> Any:
         return self._vllm.SamplingParams(

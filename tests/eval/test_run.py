@@ -1,9 +1,11 @@
 """`dft eval run` without a command line: configuration, generation, resuming, what is refused."""
 
 import json
+from pathlib import Path
 
 import pytest
 import yaml
+from dft_eval.backends.base import SamplingParams
 from dft_eval.config import load_config
 from dft_eval.errors import BackendError, ChangedRunError, ConfigError, MissingPrerequisite
 from dft_eval.evaluate import run_evaluation
@@ -16,6 +18,7 @@ from dft_eval.tasks.base import Missing
 from tests.eval.arithmetic import CATALOG, NUM_SAMPLES, Arithmetic, write_samples
 from tests.integrations.tiny import make_text_model
 
+EXAMPLE = Path(__file__).parents[2] / "yaml_examples/eval/code.yaml"
 POOL = LocalPool(num_workers=1)
 
 pytestmark = pytest.mark.usefixtures("arithmetic_data")
@@ -152,6 +155,19 @@ def test_prompts_are_never_turned_into_another_form(tmp_path):
         evaluate(write_config(tmp_path, protocol="messages"))
     with pytest.raises(ConfigError, match="Set `interface: completion`"):
         evaluate(write_config(tmp_path, interface="chat"))
+
+
+def test_a_model_that_is_not_there_stops_at_once(tmp_path):
+    path = write_config(tmp_path, model=None, models={"base": "a/b", "dft": "saves/code/dft"})
+    path.write_text(path.read_text().replace("kind: replay", "kind: hf\n  device: cpu").replace("  samples:", "  #"))
+    with pytest.raises(ConfigError, match="model 'saves/code/dft': no such folder"):
+        evaluate(path)
+
+
+def test_the_example_is_a_configuration():
+    config = load_config(EXAMPLE)
+    assert len(config.arms()) == 9 and config.sampling.to_params() == SamplingParams()
+    assert load_config(EXAMPLE, model="x", tasks=["humaneval"]).arms() == {config.out: "x"}
 
 
 def test_a_missing_tool_stops_before_anything_is_generated(tmp_path):
