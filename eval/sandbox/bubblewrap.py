@@ -112,7 +112,9 @@ class Bubblewrap:
             process.kill()
             outcome = supervise(process, b"", command.limits, _watch_nothing(), kept_bytes)
             return infra_error(f"bubblewrap did not start: {outcome.stderr[-500:].decode(errors='replace')}")
-        outcome = supervise(process, command.stdin, command.limits, _watch(inner, command.limits), kept_bytes)
+        outcome = supervise(
+            process, command.stdin, command.limits, _watch(inner, command.limits, block_out), kept_bytes
+        )
         with contextlib.suppress(ChildProcessError):  # bwrap itself waited for it
             _, _, used = os.wait4(inner, 0)
             outcome = with_cpu_s(outcome, outcome.cpu_s + used.ru_utime + used.ru_stime, command.limits)
@@ -163,12 +165,14 @@ def _writable(limits: Limits) -> list[str]:
     return ["--size", size, "--tmpfs", WORK_DIR, "--size", size, "--tmpfs", "/tmp"]
 
 
-def _watch(inner: int, limits: Limits) -> Watch:
+def _watch(inner: int, limits: Limits, block_out: int) -> Watch:
     def kill() -> None:
         with contextlib.suppress(ProcessLookupError):
             os.kill(inner, signal.SIGKILL)
 
     def is_disk_full() -> bool:
+        if _unread(block_out):
+            return False  # still being set up: its root is the machine's
         for folder in (WORK_DIR, "/tmp"):
             with contextlib.suppress(OSError):  # it ended meanwhile
                 state = os.statvfs(f"/proc/{inner}/root{folder}")

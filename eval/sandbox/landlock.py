@@ -107,9 +107,7 @@ class Landlock:
             lambda: command.may_write and _is_over(folder, command.limits),
             lambda: _end_all(user_id, keep=process.pid),
         )
-        outcome = supervise(process, command.stdin, command.limits, watch, kept_bytes)
-        _end_all(user_id)
-        return outcome
+        return supervise(process, command.stdin, command.limits, watch, kept_bytes)
 
     def _confinement(self, command: Command, folder: Path, user_id: int) -> Callable[[], None]:
         """What the child does between fork and exec; everything that can be prepared is prepared here."""
@@ -204,11 +202,12 @@ def _is_over(folder: Path, limits: Limits) -> bool:
 
 def _processes_of(user_id: int) -> list[int]:
     found = []
-    for folder in Path("/proc").iterdir():
-        if folder.name.isdigit():
-            with contextlib.suppress(OSError):  # it ended meanwhile
-                if folder.stat().st_uid == user_id:
-                    found.append(int(folder.name))
+    with os.scandir("/proc") as entries:  # several times a program, so not by pathlib
+        for entry in entries:
+            if entry.name.isdigit():
+                with contextlib.suppress(OSError):  # it ended meanwhile
+                    if entry.stat().st_uid == user_id:
+                        found.append(int(entry.name))
     return found
 
 

@@ -23,6 +23,7 @@ from typing import Any
 
 _PR_SET_DUMPABLE = 4
 _MAX_DEPTH = 200
+_MAX_DECIMAL_BITS = 1024
 _PLAIN = (bool, int, float, str, type(None))
 
 
@@ -71,6 +72,8 @@ def encode(value: Any, depth: int = 0) -> Any:
     kind = type(value)
     if depth > _MAX_DEPTH:
         return ["opaque"]
+    if kind is int and value.bit_length() > _MAX_DECIMAL_BITS:
+        return ["hex", f"{value:x}"]  # decimal digits of a huge integer take quadratic time
     if kind in _PLAIN:
         return value
     if isinstance(value, complex):
@@ -85,7 +88,7 @@ def encode(value: Any, depth: int = 0) -> Any:
     sequence: Any
     for base, name in ((int, "int"), (float, "float"), (str, "str")):
         if isinstance(value, base):
-            return [f"sub{name}", base.__add__(value, base())]  # not what the type itself says it is
+            return [f"sub{name}", encode(base.__add__(value, base()))]  # not what the type itself says it is
     if kind.__module__ == "numpy" and getattr(value, "shape", None) == ():
         item = value.item()
         return item if isinstance(item, bool) else _sub(item)
@@ -102,7 +105,7 @@ def encode(value: Any, depth: int = 0) -> Any:
 
 
 def _sub(item: Any) -> Any:
-    return [f"sub{type(item).__name__}", item] if type(item) in (int, float, str) else ["opaque"]
+    return [f"sub{type(item).__name__}", encode(item)] if type(item) in (int, float, str) else ["opaque"]
 
 
 def decode(value: Any) -> Any:
@@ -111,7 +114,9 @@ def decode(value: Any) -> Any:
         return value
     kind, *content = value
     if kind in _SCALARS:
-        return _SCALARS[kind](*content)
+        return _SCALARS[kind](*map(decode, content))
+    if kind == "bytes":
+        return bytes(content[0])
     if kind in _COLLECTIONS:
         return _COLLECTIONS[kind](decode(item) for item in content[0])
     if kind in ("dict", "subdict"):
@@ -123,8 +128,8 @@ def decode(value: Any) -> Any:
 
 
 _SCALARS: dict[str, Any] = {
+    "hex": lambda digits: int(digits, 16),
     "complex": complex,
-    "bytes": bytes,
     "decimal": decimal.Decimal,
     "fraction": fractions.Fraction,
     "subint": SubInt,
@@ -139,6 +144,15 @@ _COLLECTIONS: dict[str, Any] = {
     "subtuple": SubTuple,
     "subset": SubSet,
 }
+
+
+def show(value: Any) -> str:
+    """A value for people, short and in short time."""
+    if isinstance(value, int) and value.bit_length() > _MAX_DECIMAL_BITS:
+        return f"an integer of {value.bit_length()} bits"
+    if isinstance(value, (list, tuple)):
+        return f"{type(value).__name__} of {len(value)}: " + ", ".join(show(item) for item in value[:5])[:80]
+    return repr(value)[:80] if isinstance(value, (bool, int, float, str)) else type(value).__name__
 
 
 def is_close(out: Any, expected: Any, atol: float) -> bool:
@@ -338,7 +352,7 @@ def run_cases(program: Program, task: dict[str, Any]) -> str:
         except (Exception, SystemExit) as error:  # noqa: BLE001 - an answer that cannot be compared
             return f"wrong: input {index}: {type(error).__name__}: {str(error)[:200]}"
         if not is_right:
-            return f"wrong: input {index}: {str(out)[:80]} instead of {str(expected)[:80]}"
+            return f"wrong: input {index}: {show(out)} instead of {show(expected)}"
     return "passed"
 
 
