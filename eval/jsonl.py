@@ -110,7 +110,10 @@ class JsonlLog(Generic[Record]):
     ) -> None:
         self.path = path
         self._dump, self._key = dump, key
-        self._file = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            self._file = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        except OSError as error:
+            raise StoreError(f"{path} cannot be opened: {error.strerror}; use another --out.") from error
         try:
             self._size = _drop_truncated_line(self._file, path)
             try:

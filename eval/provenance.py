@@ -7,6 +7,7 @@ import json
 import platform
 import subprocess
 from collections.abc import Iterable
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from dft_eval.records import Sample
 _PACKAGES = ("dft-plugin", "torch", "transformers", "tokenizers", "vllm", "openai", "ray", "numpy", "scipy", "pebble")
 
 
+@cache
 def describe_environment() -> dict[str, Any]:
     """Python, the packages that are installed, and commit and dirty flag where this code is a git checkout."""
     versions = {"python": platform.python_version()}

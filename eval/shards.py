@@ -86,6 +86,7 @@ def merge_shards(run: RunFolder) -> None:
                 _take_in(source, target)
             with shard.scores() as source_scores, run.scores() as target_scores:
                 _take_in(source_scores, target_scores)
+            run.add_environments(shard.read_run()["environments"])
 
 
 def _shard_folders(run: RunFolder) -> list[RunFolder]:

@@ -10,7 +10,7 @@ import errno
 import json
 import logging
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -63,6 +63,8 @@ class RunFolder:
             lock.acquire()
         except Timeout:
             raise StoreError(f"{self.path} is in use by another process; wait for it, or use a new --out.") from None
+        except OSError as error:
+            raise StoreError(f"{self.path} cannot be written: {error.strerror}; use another --out.") from error
         try:
             self._check_settings(json.loads(json.dumps(settings)))
             yield
@@ -102,6 +104,10 @@ class RunFolder:
             raise StoreError(f"{self.run_file} cannot be read ({error}); use a new --out.") from error
         return {"schema_version": SCHEMA_VERSION, "settings": settings, "environments": environments}
 
+    def add_environments(self, environments: Iterable[Mapping[str, Any]]) -> None:
+        """Note who else made records that are here now; only within `claimed`."""
+        self._write_run(self.read_run(), environments)
+
     def _check_settings(self, settings: dict[str, Any]) -> None:
         if not self.run_file.exists():
             if strangers := sorted(path.name for path in self.path.glob("*.json*") if path.stat().st_size):
@@ -111,10 +117,13 @@ class RunFolder:
             content = self.read_run()
             if differences := compare_settings(content["settings"], settings):
                 raise ChangedRunError(f"{self.run_file} differs in: {'; '.join(differences)}; use a new --out.")
-        environment = describe_environment()
-        if environment not in content["environments"]:
-            content["environments"].append(environment)
-            write_whole(self.run_file, json.dumps(content, indent=2) + "\n")
+        self._write_run(content, [describe_environment()])
+
+    def _write_run(self, content: dict[str, Any], environments: Iterable[Mapping[str, Any]]) -> None:
+        known = content["environments"]
+        new = [environment for environment in environments if environment not in known]
+        if new:
+            write_whole(self.run_file, json.dumps({**content, "environments": [*known, *new]}, indent=2) + "\n")
 
 
 def compare_settings(before: Mapping[str, Any], now: Mapping[str, Any], prefix: str = "") -> list[str]:

@@ -109,13 +109,19 @@ class OpenAIBackend:
         if self._interface == "chat":
             messages = [dict(message) for message in request.sample.prompt if not isinstance(message, str)]
             chat: Any = await client.chat.completions.create(messages=messages, **arguments)  # type: ignore[arg-type]
-            choice = chat.choices[0] if chat.choices else None
+            choice = _first_choice(chat)
             text = None if choice is None else choice.message.content
         else:
             completed: Any = await client.completions.create(prompt=str(request.sample.prompt), **arguments)
-            choice = completed.choices[0] if completed.choices else None
+            choice = _first_choice(completed)
             text = None if choice is None else choice.text
         if choice is None or text is None or choice.finish_reason not in ("stop", "length"):
             reason = "no choice" if choice is None else f"finish_reason={choice.finish_reason!r}, text {text!r}"
             raise BackendError(f"{self._settings.base_url} for {request.sample.sample_id}: {reason}; text is needed.")
         return request.answer(text, choice.finish_reason)
+
+
+def _first_choice(reply: Any) -> Any:
+    """None where there is none: something else than an OpenAI-compatible server may have answered."""
+    choices = getattr(reply, "choices", None)
+    return choices[0] if choices else None

@@ -51,10 +51,12 @@ class Scripted(http.server.BaseHTTPRequestHandler):
         kind = "text_completion" if "prompt" in body else "chat.completion"
         reply = {"id": "1", "object": kind, "created": 1, "model": body["model"], "choices": [choice]}
         content = json.dumps(reply if status == 200 else {"error": {"message": "no"}}).encode()
+        if prompt == "page":
+            content = b"<html>Welcome</html>"
         with server.lock:
             server.running -= 1
         self.send_response(status)
-        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Type", "text/html" if prompt == "page" else "application/json")
         self.send_header("Content-Length", str(len(content)))
         self.end_headers()
         self.wfile.write(content)
@@ -107,7 +109,12 @@ def test_a_server_that_fails_for_a_while_is_asked_again(server):
 
 @pytest.mark.parametrize(
     ("prompt", "complaint", "num_asked"),
-    [("fail 99", "gave no answer|answered 503", 3), ("bad", "for id/0 answered 400", 1), ("none", "text is needed", 1)],
+    [
+        ("fail 99", "gave no answer|answered 503", 3),
+        ("bad", "for id/0 answered 400", 1),
+        ("none", "text is needed", 1),
+        ("page", "no choice", 1),
+    ],
 )
 def test_what_does_not_pass_stops_the_run(server, prompt, complaint, num_asked):
     with pytest.raises(BackendError, match=complaint):

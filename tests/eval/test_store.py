@@ -65,6 +65,21 @@ def test_a_path_that_cannot_be_a_folder_is_refused(tmp_path):
         pass
 
 
+def test_a_log_that_is_a_folder_is_refused(tmp_path):
+    (tmp_path / "scores.jsonl").mkdir()
+    with pytest.raises(StoreError, match="cannot be opened: Is a directory"), RunFolder(tmp_path / "r").claimed({}):
+        (tmp_path / "scores.jsonl").rename(tmp_path / "r" / "scores.jsonl")
+        RunFolder(tmp_path / "r").scores()
+
+
+def test_environments_are_noted_once(tmp_path):
+    folder = RunFolder(tmp_path)
+    with folder.claimed({}):
+        folder.add_environments([{"versions": {"python": "2"}}])
+        folder.add_environments([{"versions": {"python": "2"}}])
+    assert len(folder.read_run()["environments"]) == 2
+
+
 def test_a_second_writer_is_refused(tmp_path):
     code = (
         "import sys; from pathlib import Path; from dft_eval.store import RunFolder\n"
