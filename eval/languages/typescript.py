@@ -33,7 +33,7 @@ class TypeScript(Language):
     """tsc 5.5.4 in the two modes the recorded evaluation used, one after the other."""
 
     name: ClassVar[str] = "ts"
-    install: ClassVar[str] = f"npm install --global typescript@{VERSION}"
+    install: ClassVar[str] = f"npm install --global --prefix /usr/local typescript@{VERSION}"
     binaries: ClassVar[tuple[str, ...]] = ("node",)
     version_command: ClassVar[tuple[str, ...]] = ("node", "--version")
 

@@ -60,7 +60,7 @@ def test_process_bombs_end(sandbox, source):
     [
         "x = []\nwhile True: x.append(bytearray(10**7))",
         "import mmap\nx = []\nwhile True:\n    m = mmap.mmap(-1, 10**8)\n    m.write(b'x' * 10**8)\n    x.append(m)",
-        "import os\nfor _ in range(20):\n    if os.fork() == 0:\n        x = bytearray(10**8)\n        while True: pass\n"
+        "import os\nfor _ in range(20):\n    if os.fork() == 0:\n        x = bytearray(10**8)\n        while True: pass\n"  # noqa: E501
         "while True: pass",
     ],
     ids=["heap", "shared-memory", "many-processes"],
@@ -254,7 +254,7 @@ def test_a_compiler_cannot_be_made_to_read_a_secret(sandbox, secret):
 @pytest.mark.parametrize(
     "source",
     [
-        "template<int N> struct A { typedef typename A<N-1>::t a; typedef typename A<N-2>::t b; typedef A t; int x[N]; };"
+        "template<int N> struct A { typedef typename A<N-1>::t a; typedef typename A<N-2>::t b; typedef A t; int x[N]; };"  # noqa: E501
         "\ntemplate<class T, int N> struct B { B<B<T,N>,N-1> l; B<B<B<T,N>,N>,N-1> r; };\nB<int,60> b; int main() {}",
         '#include "/dev/zero"\nint main() {}',
         "int main() { static char x[1ull << 40] = {1}; }",
