@@ -3,6 +3,8 @@
 #   .venv-swift  ms-swift
 PYTHON ?= python3
 UV_VERSION := 0.13.8
+TYPESCRIPT_VERSION := 5.5.4
+TYPESCRIPT := /usr/local/lib/node_modules/typescript
 LF := .venv
 SWIFT := .venv-swift
 DFT_DATA_DIR ?= $(wildcard ../shared/data)
@@ -32,8 +34,14 @@ lock: $(LF)/.ready  ## resolve requirements/*.in into the locks
 	    --custom-compile-command "make lock" --output-file requirements/$$name.lock requirements/$$name.in; done
 
 toolchains:  ## system packages the tests use (as root, Debian)
-	if ! command -v chromium >/dev/null; then \
-	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium >/dev/null; fi
+	missing="$$(for pair in chromium:chromium bwrap:bubblewrap php:php-cli mcs:mono-devel g++:g++ javac:default-jdk-headless \
+	    node:nodejs npm:npm; do command -v $${pair%%:*} >/dev/null || echo $${pair#*:}; done)"; \
+	test -e /usr/include/boost/any.hpp || missing="$$missing libboost-dev"; \
+	/usr/bin/python3 -c 'import numpy' 2>/dev/null || missing="$$missing python3 python3-numpy"; \
+	if [ -n "$$missing" ]; then \
+	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing >/dev/null; fi
+	grep -qs '"version": "$(TYPESCRIPT_VERSION)"' $(TYPESCRIPT)/package.json || \
+	  npm install --silent --global --prefix /usr/local typescript@$(TYPESCRIPT_VERSION)
 
 format: $(LF)/.ready  ## format the code
 	$(LF)/bin/ruff check --fix --quiet . ; $(LF)/bin/ruff format --quiet .

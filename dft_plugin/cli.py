@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Annotated, Literal, NoReturn
 
 import typer
+from dft_eval.cli import app as eval_app
+from dft_eval.errors import EvalError
 
 from dft_plugin.errors import ConfigError, ConflictError, DftError, MissingPrerequisiteError
 
@@ -26,6 +28,8 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
+
+app.add_typer(eval_app, name="eval")
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
 
@@ -153,6 +157,8 @@ def main() -> None:
         _fail(str(error), EXIT_MISSING)
     except ConfigError as error:
         _fail(str(error), EXIT_USAGE)
+    except EvalError as error:
+        _fail(str(error), error.exit_code)
     except DftError as error:
         _fail(str(error), EXIT_FAILED)
 

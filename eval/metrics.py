@@ -4,6 +4,9 @@ The unit is the *problem*. Several answers to one problem are not independent, s
 mean over its answers and every interval is over problems (clusters). Two arms are compared on the same
 problems: the difference is taken per problem first, which removes the problems' own difficulty from the
 uncertainty. Scores lie in [0, 1]: passes, shares, F1.
+
+scipy is imported where it is used, and `scipy.stats` only for comparing arms: it takes almost two seconds, and
+every worker of a scoring pool reads this file.
 """
 
 from __future__ import annotations
@@ -11,11 +14,10 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
 
 CONFIDENCE = 0.95
 _NUM_SIGN_FLIPS = 9999
@@ -73,10 +75,17 @@ def wilson_interval(num_passed: int, num_items: int, confidence: float = CONFIDE
     Raises:
         ValueError: counts that cannot be.
     """
+    from scipy import special
+
     if num_items < 1 or not 0 <= num_passed <= num_items:
         raise ValueError(f"{num_passed} passes of {num_items}; needs at least one trial and 0 <= passes <= trials.")
-    interval = stats.binomtest(num_passed, num_items).proportion_ci(confidence, method="wilson")
-    return Estimate(num_passed / num_items, float(interval.low), float(interval.high), num_items, "Wilson")
+    share, z = num_passed / num_items, float(special.ndtri((1 + confidence) / 2))
+    width = 2 * (num_items + z * z)
+    centre = (2 * num_passed + z * z) / width
+    reach = z / width * math.sqrt(4 * num_passed * (1 - share) + z * z)
+    low = 0.0 if num_passed == 0 else centre - reach
+    high = 1.0 if num_passed == num_items else centre + reach
+    return Estimate(share, low, high, num_items, "Wilson")
 
 
 def mean_by_problem(scores: Sequence[float], problems: Sequence[str]) -> dict[str, float]:
@@ -117,6 +126,45 @@ def score_share(scores: Sequence[float], problems: Sequence[str], confidence: fl
     return _t_interval(values, confidence, bounds=(0.0, 1.0), method="Student t, clustered by problem")
 
 
+def pass_at_k(num_answers: int, num_passed: int, k: int) -> float:
+    """Chance that at least one of k answers passes, unbiased, from n answers of which c passed.
+
+    1 - C(n - c, k) / C(n, k): the share of the k-subsets of the answers that hold a pass (Chen et al., arXiv
+    2107.03374, Eq. 1). The plug-in 1 - (1 - c/n)^k is biased low.
+
+    Args:
+        num_answers: n.
+        num_passed: c.
+        k: How many answers one may try.
+
+    Raises:
+        ValueError: counts that cannot be, or fewer answers than k.
+    """
+    if not 0 <= num_passed <= num_answers or not 1 <= k <= num_answers:
+        raise ValueError(
+            f"{num_passed} passes of {num_answers} answers, k={k}; 0 <= passes <= answers and 1 <= k <= answers."
+        )
+    return 1 - math.comb(num_answers - num_passed, k) / math.comb(num_answers, k)
+
+
+def pass_at_k_share(
+    passes: Mapping[str, Sequence[bool]], problems: Mapping[str, str], k: int, confidence: float = CONFIDENCE
+) -> Estimate:
+    """An arm's pass@k with its interval over problems.
+
+    Args:
+        passes: For each sample whether each of its answers passed; at least k answers each.
+        problems: The problem of each sample.
+        k: How many answers one may try.
+        confidence: Coverage.
+
+    Raises:
+        ValueError: a sample with fewer than k answers, or no sample.
+    """
+    values = [pass_at_k(len(outcomes), sum(outcomes), k) for outcomes in passes.values()]
+    return score_share(values, [problems[sample] for sample in passes], confidence)
+
+
 def paired_difference(
     first: Mapping[str, float], second: Mapping[str, float], confidence: float = CONFIDENCE
 ) -> Difference:
@@ -134,6 +182,8 @@ def paired_difference(
     Raises:
         ValueError: the arms were scored on different problems.
     """
+    from scipy import stats
+
     if first.keys() != second.keys():
         odd = sorted(first.keys() ^ second.keys())
         raise ValueError(f"the arms differ in {len(odd)} problems ({', '.join(odd[:3])} ...); score both on the same.")
@@ -159,6 +209,8 @@ def sign_flip_p_value(deltas: Sequence[float], *, seed: int = 0) -> float:
     Zero differences carry no information and drop out. Exact for up to 13 others (for passes and failures
     it is McNemar's exact test there), else over 9,999 seeded random flips.
     """
+    from scipy import stats
+
     nonzero = np.asarray([delta for delta in deltas if delta != 0], dtype=np.float64)
     if not len(nonzero):
         return 1.0
@@ -211,9 +263,11 @@ def _are_equal(values: Values) -> bool:
 
 
 def _t_interval(values: Values, confidence: float, *, bounds: tuple[float, float], method: str) -> Estimate:
+    from scipy import special
+
     count, mean = len(values), float(values.mean())
     if count == 1:
         return Estimate(mean, None, None, 1, "one item: no interval")
-    error: Any = stats.sem(values, ddof=1)
-    reach = float(stats.t.ppf((1 + confidence) / 2, count - 1)) * float(error)
+    error = float(values.std(ddof=1)) / math.sqrt(count)
+    reach = float(special.stdtrit(count - 1, (1 + confidence) / 2)) * error
     return Estimate(mean, max(bounds[0], mean - reach), min(bounds[1], mean + reach), count, method)

@@ -62,8 +62,8 @@ class Recipe:
     num_new_facts: int = 100
     fact_steps: int = 600
     fact_learning_rate: float = 2e-3
-    mixed_steps: int = 600
-    mixed_learning_rate: float = 1e-3
+    mixed_steps: int = 1000
+    mixed_learning_rate: float = 2e-3
     num_held_out: int = 500
     num_samples: int = 4
 

@@ -1,3 +1,4 @@
+import itertools
 import math
 
 import pytest
@@ -6,6 +7,8 @@ from dft_eval.metrics import (
     mean_by_problem,
     over_runs,
     paired_difference,
+    pass_at_k,
+    pass_at_k_share,
     score_share,
     sign_flip_p_value,
     wilson_interval,
@@ -22,6 +25,13 @@ def test_wilson_interval_matches_its_formula():
     assert estimate.value == p
     assert estimate.low == pytest.approx(centre - reach, abs=1e-12)
     assert estimate.high == pytest.approx(centre + reach, abs=1e-12)
+
+
+def test_wilson_interval_is_the_one_of_scipy():
+    for n in (1, 7, 164):
+        for k in range(n + 1):
+            theirs, ours = stats.binomtest(k, n).proportion_ci(method="wilson"), wilson_interval(k, n)
+            assert (ours.low, ours.high) == pytest.approx((theirs.low, theirs.high), abs=1e-14)
 
 
 def test_wilson_interval_at_the_ends_is_not_a_point():
@@ -138,3 +148,28 @@ def test_one_run_has_no_interval_and_three_have_students():
 
 def test_holm_matches_a_worked_example():
     assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+
+
+@pytest.mark.parametrize(
+    ("n", "c", "k"), [(n, c, k) for n in range(1, 7) for c in range(n + 1) for k in range(1, n + 1)]
+)
+def test_pass_at_k_is_the_share_of_subsets_with_a_pass(n, c, k):
+    outcomes = [True] * c + [False] * (n - c)
+    subsets = list(itertools.combinations(outcomes, k))
+    assert pass_at_k(n, c, k) == pytest.approx(sum(map(any, subsets)) / len(subsets), abs=1e-15)
+
+
+@pytest.mark.parametrize(("n", "c", "k"), [(4, 5, 1), (4, -1, 1), (4, 2, 5), (4, 2, 0)])
+def test_pass_at_k_refuses_counts_that_cannot_be(n, c, k):
+    with pytest.raises(ValueError, match="passes of"):
+        pass_at_k(n, c, k)
+
+
+def test_pass_at_k_share_is_over_problems():
+    passes = {"a/0": [True, False], "a/1": [False, False], "b/0": [True, True]}
+    problems = {"a/0": "a", "a/1": "a", "b/0": "b"}
+    assert pass_at_k_share(passes, problems, 1) == score_share([0.5, 0.0, 1.0], ["a", "a", "b"])
+    assert pass_at_k_share(passes, problems, 2).value == (0.5 + 1) / 2
+    assert pass_at_k_share({"a": [True], "b": [False]}, {"a": "a", "b": "b"}, 1) == wilson_interval(1, 2)
+    with pytest.raises(ValueError, match="k=3"):
+        pass_at_k_share(passes, problems, 3)

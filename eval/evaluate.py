@@ -1,0 +1,156 @@
+"""`dft eval run`: models on benchmarks, one run folder each."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from dft_eval.backends.base import Backend, SamplingParams, check_interface
+from dft_eval.backends.settings import HfSettings, OpenAISettings, ReplaySettings, VllmSettings
+from dft_eval.config import EvalConfig
+from dft_eval.generate import generate_answers
+from dft_eval.judging import Executor
+from dft_eval.model_hash import check_model, hash_model
+from dft_eval.provenance import hash_prompts
+from dft_eval.records import Sample
+from dft_eval.scoring import finish_run
+from dft_eval.selection import Catalog, describe_task, open_task, select_tasks
+from dft_eval.shards import Shard, check_shards, merge_shards
+from dft_eval.store import RunFolder
+from dft_eval.tasks.base import Task
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class _Run:
+    """One model on one benchmark."""
+
+    name: str
+    task: Task
+    samples: list[Sample]
+    asked: list[Sample]
+    folder: RunFolder
+    settings: dict[str, Any]
+    notes: list[str] = field(default_factory=list)
+
+
+def run_evaluation(
+    config: EvalConfig, catalog: Catalog, executor: Executor, *, shard: Shard | None = None
+) -> dict[str, Mapping[str, Any]]:
+    """Generate and score.
+
+    Everything that can be missing is looked for before a model is loaded. All answers of a model come before
+    the first is scored, so that a GPU is free as early as can be.
+
+    Args:
+        config: What to do.
+        catalog: All benchmarks.
+        executor: Where to judge.
+        shard: The share to do; None does all, after taking in what shards recorded.
+
+    Returns:
+        The metrics of each run, by its folder.
+
+    Raises:
+        EvalError: unknown names, missing prerequisites, a model that does not answer, a folder of another run.
+    """
+    names = select_tasks(config.tasks, catalog)
+    tasks = {name: open_task(name, config.protocol, catalog) for name in names}
+    if isinstance(config.backend, (HfSettings, VllmSettings)):
+        for model in config.arms().values():
+            check_model(model)
+    sampling = config.sampling.to_params()
+    results: dict[str, Mapping[str, Any]] = {}
+    for out, model in config.arms().items():
+        runs = [_plan(name, task, model, out, config, shard) for name, task in tasks.items()]
+        for run in runs:
+            check_interface(run.name, run.asked, config.interface)
+            check_shards(run.folder, run.settings)
+        backend = _LazyBackend(config, model)
+        try:
+            for run in runs:
+                with run.folder.claimed(run.settings):
+                    merge_shards(run.folder)
+                    generate_answers(run.name, run.asked, run.folder, backend.get(run.name), sampling)
+        finally:
+            backend.close()
+        for run in runs:
+            with run.folder.claimed(run.settings):
+                metrics = finish_run(
+                    run.task, run.samples, run.folder, executor, num_repeats=sampling.num_repeats, notes=run.notes
+                )
+            results[str(run.folder.path)] = metrics
+    return results
+
+
+def _plan(name: str, task: Task, model: str, out: Path, config: EvalConfig, shard: Shard | None) -> _Run:
+    samples = list(task.samples())
+    asked = samples if config.limit is None else samples[: config.limit]
+    notes = [] if config.limit is None else [f"--limit {config.limit} of {len(samples)} samples"]
+    settings = {
+        **describe_task(name, task),
+        "model": model,
+        "model_hash": hash_model(model),
+        "interface": config.interface,
+        "backend": config.backend.model_dump(mode="json", exclude=set(config.backend.speed_only)),
+        **config.sampling.model_dump(),
+        "limit": config.limit,
+        "prompt_sha256": hash_prompts(asked),
+        "shard": None if shard is None else str(shard),
+    }
+    path = out / name
+    if shard is not None:
+        asked = shard.select(asked)
+        path = shard.folder(path)
+        notes.append(f"shard {shard} only; when all are done, run the same command without --shard")
+    return _Run(name, task, samples, asked, RunFolder(path), settings, notes)
+
+
+class _LazyBackend:
+    """The backend of one model, made when the first answer is wanted."""
+
+    def __init__(self, config: EvalConfig, model: str) -> None:
+        self._config, self._model = config, model
+        self._made: Backend | None = None
+
+    def get(self, task_name: str) -> Callable[[], Backend]:
+        """Makes the backend, or gives the one that was made."""
+        if isinstance(self._config.backend, ReplaySettings):
+            from dft_eval.backends.replay import ReplayBackend
+
+            samples = str(self._config.backend.samples).replace("{task}", task_name.replace("/", "_"))
+            return lambda: ReplayBackend(Path(samples))
+        return self._make_once
+
+    def close(self) -> None:
+        """Free what was made."""
+        if self._made is not None:
+            self._made.close()
+            self._made = None
+
+    def _make_once(self) -> Backend:
+        if self._made is None:
+            logger.info("loading %s", self._model)
+            self._made = _make_backend(self._config, self._model, self._config.sampling.to_params())
+        return self._made
+
+
+def _make_backend(config: EvalConfig, model: str, sampling: SamplingParams) -> Backend:
+    settings = config.backend
+    if isinstance(settings, OpenAISettings):
+        from dft_eval.backends.openai_server import OpenAIBackend
+
+        return OpenAIBackend(model, settings, config.interface, sampling)
+    if isinstance(settings, VllmSettings):
+        from dft_eval.backends.vllm_local import VllmBackend
+
+        return VllmBackend(model, settings, config.interface, sampling)
+    if isinstance(settings, HfSettings):
+        from dft_eval.backends.hf import HfBackend
+
+        return HfBackend(model, settings, config.interface, sampling)
+    raise TypeError(settings)

@@ -1,0 +1,73 @@
+"""`dft eval score`: answers made elsewhere, judged into a run folder."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dft_eval.jsonl import encode_record
+from dft_eval.judging import Executor
+from dft_eval.provenance import hash_prompts
+from dft_eval.samples import answer_key, dump_answer, read_answers
+from dft_eval.scoring import finish_run
+from dft_eval.selection import Catalog, describe_task, open_task
+from dft_eval.shards import Shard, check_shards, merge_shards
+from dft_eval.store import RunFolder
+
+
+@dataclass(frozen=True)
+class ScoreRequest:
+    """What `dft eval score` is asked for.
+
+    Attributes:
+        task: Name of the benchmark.
+        samples: The JSONL file of answers.
+        out: The run folder.
+        protocol: How answers become programs; None takes the benchmark's first.
+        shard: The share to judge; None judges all, after taking in what shards recorded.
+    """
+
+    task: str
+    samples: Path
+    out: Path
+    protocol: str | None = None
+    shard: Shard | None = None
+
+
+def score_file(request: ScoreRequest, catalog: Catalog, executor: Executor) -> Mapping[str, Any]:
+    """Judge a file of answers.
+
+    Returns:
+        The metrics, as written to `metrics.json`.
+
+    Raises:
+        EvalError: unknown names, bad records, missing prerequisites, a folder of another run.
+    """
+    task = open_task(request.task, request.protocol, catalog)
+    samples = task.samples()
+    position = {sample.sample_id: index for index, sample in enumerate(samples)}
+    answers = read_answers(request.samples, position)
+    answers.sort(key=lambda answer: (position[answer.sample_id], answer.repeat))
+    digest = hashlib.sha256(b"".join(encode_record(dump_answer(answer)) for answer in answers))
+    settings = {
+        **describe_task(request.task, task),
+        "answers_sha256": digest.hexdigest(),
+        "prompt_sha256": hash_prompts(samples),
+        "shard": None if request.shard is None else str(request.shard),
+    }
+    num_repeats = 1 + max(answer.repeat for answer in answers)
+    folder = RunFolder(request.out if request.shard is None else request.shard.folder(request.out))
+    notes = []
+    if request.shard is not None:
+        chosen = {sample.sample_id for sample in request.shard.select(samples)}
+        answers = [answer for answer in answers if answer.sample_id in chosen]
+        notes.append(f"shard {request.shard} only; when all are done, run the same command without --shard")
+    check_shards(folder, settings)
+    with folder.claimed(settings):
+        merge_shards(folder)
+        with folder.generations() as log:
+            log.append(answer for answer in answers if answer_key(answer) not in log.records)
+        return finish_run(task, samples, folder, executor, num_repeats=num_repeats, notes=notes)

@@ -1,0 +1,81 @@
+"""What a benchmark is to the rest of the evaluation."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+from dft_eval.metrics import Estimate
+from dft_eval.records import Answer, Sample, Score
+
+
+@dataclass(frozen=True)
+class DataFile:
+    """A file a benchmark needs.
+
+    Attributes:
+        path: Below the data folder.
+        url: Where `dft eval fetch` gets it, at a pinned revision.
+        sha256: Of its bytes.
+    """
+
+    path: str
+    url: str
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Missing:
+    """Something a benchmark cannot run without.
+
+    Attributes:
+        what: For example `php`.
+        install: The command that installs it.
+    """
+
+    what: str
+    install: str
+
+
+class Task(ABC):
+    """One benchmark.
+
+    An instance is cheap to make, picklable, and reads its data on first use, since worker processes of a
+    scoring pool receive it.
+
+    Args:
+        data_dir: Folder that holds `data_files`.
+        protocol: One of `protocols`.
+    """
+
+    name: ClassVar[str]
+    domain: ClassVar[str]
+    data_files: ClassVar[tuple[DataFile, ...]]
+    protocols: ClassVar[tuple[str, ...]]
+
+    def __init__(self, data_dir: Path, protocol: str) -> None:
+        self.data_dir = data_dir
+        self.protocol = protocol
+
+    @abstractmethod
+    def samples(self) -> Sequence[Sample]:
+        """Every sample, in the benchmark's own order."""
+
+    def missing(self) -> Sequence[Missing]:
+        """What must be installed before anything of this task can be scored; data files are checked elsewhere."""
+        return ()
+
+    @abstractmethod
+    def score(self, answer: Answer) -> Score:
+        """Judge one answer; called in a worker process, never raises for what a model may write."""
+
+    @abstractmethod
+    def summarise(self, scores: Sequence[Score]) -> dict[str, Estimate]:
+        """The benchmark's own columns, by name, over the judged scores."""
+
+    @abstractmethod
+    def fingerprint(self) -> dict[str, str]:
+        """Everything besides the data that decides a verdict: tools and libraries with their versions."""

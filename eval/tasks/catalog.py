@@ -1,0 +1,13 @@
+"""Every benchmark by the name a person writes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from dft_eval.tasks.base import Task
+from dft_eval.tasks.humaneval import HumanEval
+from dft_eval.tasks.humaneval_plus import HumanEvalPlus
+from dft_eval.tasks.multipl_e import MULTIPL_E
+
+_KINDS: tuple[type[Task], ...] = (HumanEval, HumanEvalPlus, *MULTIPL_E)
+TASKS: Mapping[str, type[Task]] = {kind.name: kind for kind in _KINDS}

@@ -1,0 +1,19 @@
+"""Code tasks on the real toolchains."""
+
+import pytest
+from dft_eval.tasks.catalog import TASKS
+
+from tests.conftest import require
+
+
+@pytest.fixture
+def open_code_task(data_dir):
+    """A code task by name and protocol; skipped by name where its tools are not installed."""
+
+    def open_task(name, protocol="strict"):
+        task = TASKS[name](data_dir, protocol)
+        missing = task.missing()
+        require(not missing, f"make toolchains ({', '.join(entry.what for entry in missing)})")
+        return task
+
+    return open_task

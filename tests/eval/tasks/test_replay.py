@@ -1,0 +1,49 @@
+"""Verdicts Qwen recorded for Qwen2.5-Coder-1.5B base: a few a language here; `python -m` this module for all."""
+
+import json
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from dft_eval.records import Answer
+from dft_eval.tasks.catalog import TASKS
+
+LANGUAGES = ("cpp", "java", "php", "ts", "cs", "sh", "js")
+EXPLAINED = {
+    "php": {"HumanEval_16_count_distinct_characters"},  # PHP 8 and the recorded PHP 7 differ
+    "sh": {"HumanEval_92_any_int", "HumanEval_47_median"},  # `bc` was not installed there
+}
+NUM_QUICK = 10
+
+
+def compare(data_dir, language, limit=None):
+    """(number compared, ids whose verdict differs from the recorded one)."""
+    task = TASKS[f"multipl_e/{language}"](data_dir, "qwen-base")
+    folder = data_dir / "replay" / "qwen2.5-coder-1.5b-base"
+    recorded = json.loads((folder / f"humaneval-{language}-details.json").read_text())
+    lines = (folder / f"pred_{language}_output.jsonl").read_text().splitlines()
+    answers = []
+    for line in lines[:limit]:
+        record = json.loads(line)
+        completion = record["wholecode"].removeprefix(record["prompt"].strip() + "\n")
+        answers.append(Answer(record["task_id"], completion=completion))
+    with ThreadPoolExecutor(2) as pool:
+        scores = list(pool.map(task.score, answers))
+    return len(scores), {
+        score.sample_id for score in scores if score.passed is not recorded[score.sample_id][0][1]["passed"]
+    }
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_recorded_verdicts_are_reproduced(language, open_code_task, data_dir):
+    open_code_task(f"multipl_e/{language}")
+    _, differ = compare(data_dir, language, NUM_QUICK)
+    assert differ <= EXPLAINED.get(language, set())
+
+
+if __name__ == "__main__":
+    for each in sys.argv[2:] or LANGUAGES:
+        count, odd = compare(Path(sys.argv[1]), each)
+        sys.stdout.write(f"{each}: {count - len(odd)}/{count} {sorted(odd)}\n")
