@@ -81,11 +81,9 @@ def run_scan(settings: ScanSettings) -> dict[str, Any]:
         missing = [row for row in rows if row.key not in store.records]
         if missing:
             _measure(missing, encoder, files, settings, device, store)
-        result = _result(settings, datasets, rows, store)
-        store.write_result(result)
+        return store.write_result(_result(settings, datasets, rows, store))
     finally:
         store.close()
-    return result
 
 
 def draw(dataset: Dataset, count: int, seed: int) -> list[Row]:

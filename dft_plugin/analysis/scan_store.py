@@ -59,12 +59,13 @@ class ScanStore:
         self._stream.flush()
         self.records[key] = record
 
-    def write_result(self, result: Mapping[str, Any]) -> None:
-        """Replace `scan.json`, at once or not at all."""
+    def write_result(self, result: Mapping[str, Any]) -> dict[str, Any]:
+        """Replace `scan.json`, at once or not at all; returns its whole content."""
         whole = {"schema": SCHEMA, "config": self._config, **result}
         temporary = self.out / ".scan.json.tmp"
         temporary.write_text(json.dumps(whole, indent=2) + "\n", encoding="utf-8")
         temporary.replace(self.out / "scan.json")
+        return whole
 
     def close(self) -> None:
         """Close the records."""

@@ -81,8 +81,10 @@ def _draw(axis: Axes, label: str, series: Mapping[str, list[tuple[int, float]]],
     for index, (name, points) in enumerate(drawn.items()):
         steps, values = zip(*points, strict=True)
         every = max(1, len(points) // _MAX_MARKERS)
-        style: dict[str, Any] = _STYLES[index % len(_STYLES)]
-        axis.plot(steps, values, label=name, markevery=every, markersize=4, linewidth=1.3, **style)
+        style: dict[str, Any] = dict(_STYLES[index % len(_STYLES)])
+        if index:  # hollow and larger, so that a curve on top of another hides nothing
+            style.update(markerfacecolor="none", markersize=7)
+        axis.plot(steps, values, label=name, markevery=every, linewidth=1.3, **{"markersize": 4, **style})
     _label(axis, "optimiser step", label + (" (log scale)" if is_log else ""))
     if not drawn:
         axis.text(0.5, 0.5, "not measured", ha="center", va="center", transform=axis.transAxes)
@@ -117,3 +119,4 @@ def _label(axis: Axes, x_label: str, y_label: str) -> None:
     axis.tick_params(labelsize=8)
     axis.spines[["top", "right"]].set_visible(False)
     axis.grid(axis="y", color="#dddddd", linewidth=0.6)
+    axis.set_axisbelow(True)
