@@ -21,7 +21,7 @@ def load(name):
 
 
 def test_every_file_is_tested():
-    found = {str(path.relative_to(EXAMPLES)) for path in EXAMPLES.rglob("*.yaml")}
+    found = {str(path.relative_to(EXAMPLES)) for path in EXAMPLES.rglob("*.yaml") if path.parent.name != "eval"}
     assert found == {*LLAMAFACTORY, *MS_SWIFT}
 
 
