@@ -142,7 +142,7 @@ def _measure(
             if sample.status == "ok":
                 is_kept = torch.tensor(sample.labels)[1:] >= 0
                 classes = scan_classes(token_classes, sample.input_ids, sample.labels, image_ids)[1:]
-                ends = torch.tensor(sample.labels)[1:][is_kept & (classes == EOS)].unique().tolist()
+                ends = sorted(set(torch.tensor(sample.labels)[1:][is_kept & (classes == EOS)].tolist()))
                 words = ["eos" if end == eos else files.tokenizer.convert_ids_to_tokens(end) for end in ends]
                 counted = {**tally(nll[is_kept], classes[is_kept]), "end_tokens": words}
             store.append(sample.row.key, {**_describe(sample, model), **counted})
