@@ -33,9 +33,9 @@ class GatheringLoss(TrainerLoss):
         self._labels = labels
         return super().loss_of(outputs, labels, **kwargs)
 
-    def _take(self, output, loss, mode):
-        self.gathered.add(mode, output, self._labels)
-        return super()._take(output, loss, mode)
+    def _take(self, output, *rest):
+        self.gathered.add(rest[-1], output, self._labels)  # the mode
+        return super()._take(output, *rest)
 
 
 @pytest.fixture(scope="module")
