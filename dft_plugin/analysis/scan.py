@@ -121,7 +121,7 @@ def _measure(
     from dft_plugin.analysis.scan_images import image_token_of
     from dft_plugin.analysis.scan_model import ScanModel
     from dft_plugin.analysis.scan_tally import scan_classes, tally
-    from dft_plugin.analysis.token_classes import TokenClasses
+    from dft_plugin.analysis.token_classes import EOS, TokenClasses
 
     console = Console(stderr=True)
     if not console.is_terminal:
@@ -130,6 +130,7 @@ def _measure(
     by_key = {sample.row.key: sample for sample in encoded}
     vocab_size = files.config.get_text_config().vocab_size
     token_classes = TokenClasses.of_tokenizer(files.tokenizer, vocab_size=vocab_size)
+    eos = files.tokenizer.eos_token_id
     image_ids = [image_token_of(files.processor)[1]] if any(row.images for row in rows) else []
     model = ScanModel(files, settings.dtype, device)
     samples = (by_key[row.key] if row.key in by_key else encoder.encode(row) for row in rows)
@@ -137,11 +138,13 @@ def _measure(
     for batch in _batches(bar, settings.batch_size):
         nlls = model.nlls(batch) if batch[0].status == "ok" else [torch.zeros(0)]
         for sample, nll in zip(batch, nlls, strict=True):
-            counted: dict[str, Any] = {"classes": {}, "histogram": []}
+            counted: dict[str, Any] = {"classes": {}, "histogram": [], "end_tokens": []}
             if sample.status == "ok":
                 is_kept = torch.tensor(sample.labels)[1:] >= 0
                 classes = scan_classes(token_classes, sample.input_ids, sample.labels, image_ids)[1:]
-                counted = tally(nll[is_kept], classes[is_kept])
+                ends = sorted(set(torch.tensor(sample.labels)[1:][is_kept & (classes == EOS)].tolist()))
+                words = ["eos" if end == eos else files.tokenizer.convert_ids_to_tokens(end) for end in ends]
+                counted = {**tally(nll[is_kept], classes[is_kept]), "end_tokens": words}
             store.append(sample.row.key, {**_describe(sample, model), **counted})
 
 
@@ -199,7 +202,9 @@ def _result(
     paths = sorted({(record["path"], record["path_reason"], record["dtype"]) for record in records})
     if len(paths) > 1:
         raise ConfigError(f"{store.out / 'scan.jsonl'} holds records made in different ways: {paths}; use a new --out.")
-    overall, each = forecast({name: sums_of(found) for name, found in measured.items()}, seed=settings.seed)
+    sums = {name: sums_of(found) for name, found in measured.items()}
+    ends = {name: sorted({end for record in found for end in record["end_tokens"]}) for name, found in measured.items()}
+    overall, each = forecast(sums, seed=settings.seed, end_tokens=ends)
     summaries = {name: summarise(found) for name, found in by_dataset.items()}
     draw_scan({name: summaries[name]["histogram"] for name in summaries}, each, store.out / "scan.png")
     (path, path_reason, dtype), *_ = paths

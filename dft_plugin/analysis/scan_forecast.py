@@ -7,7 +7,7 @@ mean probability of the data and gives no bounds between them; the bounds below 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -87,18 +87,22 @@ class Forecast:
         }
 
 
-def forecast(samples: Mapping[str, Sums], *, seed: int) -> tuple[Forecast, dict[str, Forecast]]:
+def forecast(
+    samples: Mapping[str, Sums], *, seed: int, end_tokens: Mapping[str, Sequence[str]]
+) -> tuple[Forecast, dict[str, Forecast]]:
     """The verdict on all datasets together, and on each.
 
     Args:
         samples: By dataset, the sums of its measured samples, shape (samples, classes, columns).
         seed: Of the resampling.
+        end_tokens: By dataset, the end tokens among its targets, in the words of `full_weight_tokens`.
 
     Raises:
         InputError: a dataset without a token of content.
     """
     rng = np.random.default_rng(seed)
     codes: dict[str, int] = {}
+    starved: list[str] = []
     each: dict[str, Forecast] = {}
     all_same: NDArray[np.bool_] = np.ones(NUM_RESAMPLES, dtype=bool)
     for name, sums in samples.items():
@@ -110,19 +114,21 @@ def forecast(samples: Mapping[str, Sums], *, seed: int) -> tuple[Forecast, dict[
         is_same = _judge(resampled) == codes[name]
         all_same &= is_same
         objective, is_eos, is_template = _read(codes[name])
-        paste = paste_one(objective, is_eos_starved=is_eos, is_template_starved=is_template)
+        ends = end_tokens[name] if is_eos else []
+        starved += [token for token in ends if token not in starved]
+        paste = paste_one(objective, starved_ends=ends, is_template_starved=is_template)
         reason = _reason(name, total, codes[name])
         each[name] = Forecast(objective, paste, reason, float(is_same.mean()), num_samples, num_samples)
     counts = [len(sums) for sums in samples.values()]
     objectives = {name: _read(code)[0] for name, code in codes.items()}
-    is_eos, is_template = (any(_read(code)[index] for code in codes.values()) for index in (1, 2))
+    is_template = any(_read(code)[2] for code in codes.values())
     if len(set(objectives.values())) == 1:
         verdict = next(iter(objectives.values()))
-        paste = paste_one(verdict, is_eos_starved=is_eos, is_template_starved=is_template)
+        paste = paste_one(verdict, starved_ends=starved, is_template_starved=is_template)
         reason = " ".join(one.reason for one in each.values())
     else:
         verdict = "route"
-        paste = paste_route(objectives, is_eos_starved=is_eos, is_template_starved=is_template)
+        paste = paste_route(objectives, starved_ends=starved, is_template_starved=is_template)
         reason = "The datasets differ, so each gets its own. " + " ".join(one.reason for one in each.values())
     return Forecast(verdict, paste, reason, float(all_same.mean()), sum(counts), min(counts)), each
 

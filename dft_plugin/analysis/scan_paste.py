@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,22 +44,29 @@ class Paste:
         }
 
 
-def paste_one(objective: str, *, is_eos_starved: bool, is_template_starved: bool) -> Paste:
-    """One objective for everything."""
+def paste_one(objective: str, *, starved_ends: Sequence[str], is_template_starved: bool) -> Paste:
+    """One objective for everything.
+
+    Args:
+        objective: Its name.
+        starved_ends: End tokens that need their full weight, in the words of `full_weight_tokens`.
+        is_template_starved: Whether template tokens need a floor.
+    """
     options: dict[str, Any] = {"alpha": MIX_ALPHA} if objective == "mix" else {}
-    return Paste(objective, {**options, **_format_options(is_eos_starved, is_template_starved)})
+    return Paste(objective, {**options, **_format_options(starved_ends, is_template_starved)})
 
 
-def paste_route(objectives: Mapping[str, str], *, is_eos_starved: bool, is_template_starved: bool) -> Paste:
+def paste_route(objectives: Mapping[str, str], *, starved_ends: Sequence[str], is_template_starved: bool) -> Paste:
     """Each dataset by its own objective.
 
     Every dataset is named and there is no rule for others: the trainer then refuses a dataset that was not
     scanned, or that it knows by another name, instead of training it with a default.
     """
     route = {"by": "dataset", "rules": dict(objectives)}
-    return Paste("dft", {"route": route, **_format_options(is_eos_starved, is_template_starved)})
+    loss_type = next(name for name in ("dft", "mix", "sft") if name in objectives.values())
+    return Paste(loss_type, {"route": route, **_format_options(starved_ends, is_template_starved)})
 
 
-def _format_options(is_eos_starved: bool, is_template_starved: bool) -> dict[str, Any]:
-    options: dict[str, Any] = {"full_weight_tokens": ["eos"]} if is_eos_starved else {}
+def _format_options(starved_ends: Sequence[str], is_template_starved: bool) -> dict[str, Any]:
+    options: dict[str, Any] = {"full_weight_tokens": list(starved_ends)} if starved_ends else {}
     return options | ({"floor": TEMPLATE_FLOOR} if is_template_starved else {})

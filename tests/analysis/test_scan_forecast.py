@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import yaml
 
-from dft_plugin.analysis.scan_forecast import forecast
+from dft_plugin.analysis import scan_forecast
 from dft_plugin.analysis.scan_tally import SCAN_CLASSES, SUMS
 from dft_plugin.config import LossConfig
 from dft_plugin.errors import InputError
@@ -25,6 +25,10 @@ def samples(*, p, eos_p=0.9, template_p=None, low_share=0.0, count=100, tokens=2
             row[:, SUMS.index("sum_p")] = number * mean_p
             row[:, SUMS.index("num_low")] = low_share * number
     return sums
+
+
+def forecast(samples, *, seed, ends=("eos",)):
+    return scan_forecast.forecast(samples, seed=seed, end_tokens={name: list(ends) for name in samples})
 
 
 @pytest.mark.parametrize(
@@ -61,6 +65,16 @@ def test_datasets_that_differ_are_routed():
     assert pasted == {"loss_type": "dft", "loss_config": overall.paste.loss_config}
     words = shlex.split(record["ms_swift"])
     assert words[:2] == ["--loss_type", "dft"] and json.loads(words[3]) == overall.paste.loss_config
+
+
+def test_a_route_without_dft_names_one_of_its_objectives():
+    overall, _ = forecast({"middle": samples(p=0.5), "facts": samples(p=0.2)}, seed=0)
+    assert overall.verdict == "route" and overall.paste.loss_type == "mix"
+
+
+def test_an_end_token_that_is_not_the_tokenizers_own_is_named():
+    overall, _ = forecast({"d": samples(p=0.8, eos_p=0.01)}, seed=0, ends=["<|im_end|>"])
+    assert overall.paste.loss_config == {"full_weight_tokens": ["<|im_end|>"]}
 
 
 def test_what_the_trainer_accepts():
