@@ -65,7 +65,7 @@ class TrainerLoss:
 
         Args:
             model: The model as the trainer holds it, adapters included, wrappers not.
-            tokenizer: The run's transformers tokenizer, for options that name tokens.
+            tokenizer: The run's transformers tokenizer, for options that name tokens and for the classes of the logs.
             obstacle: What in the trainer's settings rules the fused path out; empty where nothing does.
 
         Raises:
