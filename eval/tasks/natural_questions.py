@@ -16,10 +16,7 @@ from dft_eval.tasks.short_answers import RULES_VERSION, best_f1, contains_answer
 MAX_NEW_TOKENS = 64
 NUM_SHOTS = 5
 SHOTS_SEED = 1234
-_SOURCE = (
-    "https://raw.githubusercontent.com/google-research-datasets/natural-questions/"
-    "6c43a1d5e4a2d1ac1d4dfb0e8da8bb3e5f2cc2ca/nq_open/"
-)
+_SOURCE = "https://raw.githubusercontent.com/google-research-datasets/natural-questions"
 
 
 class NaturalQuestions(Task):
@@ -34,12 +31,12 @@ class NaturalQuestions(Task):
     data_files: ClassVar[tuple[DataFile, ...]] = (
         DataFile(
             "nq/NQ-open.dev.jsonl",
-            _SOURCE + "NQ-open.dev.jsonl",
+            f"{_SOURCE}/a7d6452c0905c7772e9fbbb9a20b5fcab07c668f/nq_open/NQ-open.dev.jsonl",
             "f15567f38099f3615f5b8a685c0aef449c11ad90d3da3735e8d1b98115b40616",
         ),
         DataFile(
             "nq/NQ-open.efficientqa.dev.1.1.jsonl",
-            _SOURCE + "NQ-open.efficientqa.dev.1.1.jsonl",
+            f"{_SOURCE}/141e243273035b8b343f61d6ae0a2db8b88af09e/nq_open/NQ-open.efficientqa.dev.1.1.jsonl",
             "0ad45e2fa9fd32d10b3cf08c63e6d22f97ba1a0ce44ea98040f4c18bce7e268d",
         ),
     )
