@@ -109,7 +109,7 @@ def collecting(argv: tuple[str, ...], pattern: str) -> tuple[str, ...]:
         argv: For example a compiler.
         pattern: Shell pattern of the results, for example `*.class`.
     """
-    script = f'"$@" 1>&2 || exit $?\nexec tar -cf - --format=ustar -- {pattern}'
+    script = f'"$@" 1>&2 || exit $?\nexec tar -cf - --format=ustar --owner=0 --group=0 -- {pattern}'
     return ("/usr/bin/bash", "-c", script, "bash", *argv)
 
 

@@ -98,6 +98,8 @@ def supervise(process: subprocess.Popen[bytes], stdin: bytes, limits: Limits, wa
         while selector.get_map():
             for key, _ in selector.select(_TICK_S):
                 if key.fileobj is process.stdin:
+                    if process.stdin.closed:
+                        continue  # the process ended in this very round
                     pending = _feed(process.stdin, pending)
                     if not pending:
                         selector.unregister(process.stdin)

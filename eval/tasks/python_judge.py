@@ -23,6 +23,7 @@ from typing import Any
 
 _PR_SET_DUMPABLE = 4
 _MAX_DEPTH = 200
+_CHUNK_BYTES = 1 << 20
 _MAX_DECIMAL_BITS = 1024
 _PLAIN = (bool, int, float, str, type(None))
 
@@ -188,7 +189,7 @@ class Program:
             _serve(source, entry_point, calls_out, replies_in)
         os.close(calls_out)
         os.close(replies_in)
-        self._calls, self._replies, self._unread = calls_in, replies_out, b""
+        self._calls, self._replies, self._unread = calls_in, replies_out, bytearray()
         self._clock = ((~self._pid) << 3) | 2  # the kernel's name of another process's CPU clock
 
     def start(self) -> str:
@@ -202,10 +203,8 @@ class Program:
             ProgramError: it raised or ended.
             ProgramTimeoutError: it took longer than `cpu_limit_s`.
         """
-        message = json.dumps(encode(arguments)).encode() + b"\n"
         try:
-            while message:
-                message = message[os.write(self._calls, message) :]
+            _write(self._calls, encode(arguments))
             reply = self._receive(cpu_limit_s)
             if not isinstance(reply, list) or len(reply) != 1:
                 raise ProgramError(str(reply)[:300])
@@ -216,19 +215,19 @@ class Program:
     def _receive(self, cpu_limit_s: float) -> Any:
         started = self._cpu_s()
         began = time.monotonic()
-        while b"\n" not in self._unread[-65536:]:
+        while not self._unread.endswith(b"\n"):
             ready, _, _ = select.select([self._replies], [], [], 0.05)
             if ready:
-                chunk = os.read(self._replies, 65536)
+                chunk = os.read(self._replies, _CHUNK_BYTES)
                 if not chunk:
                     raise ProgramError("the program's process ended")
                 self._unread += chunk
             elif self._cpu_s() - started > cpu_limit_s or time.monotonic() - began > 10 * cpu_limit_s:
                 os.kill(self._pid, signal.SIGKILL)
                 raise ProgramTimeoutError(f"more than {cpu_limit_s:.1f} CPU-s for one call")
-        line, _, self._unread = self._unread.partition(b"\n")
+        line, self._unread = bytes(self._unread), bytearray()
         try:
-            return json.loads(line)
+            return json.loads(line)  # two lines at once are no JSON
         except (ValueError, RecursionError) as error:
             raise ProgramError("the program wrote into its judge's pipe") from error
 
@@ -253,15 +252,15 @@ def _serve(source: str, entry_point: str, calls: int, replies: int) -> None:
         function, reply = None, _describe(error)
     try:
         _write(replies, reply)
-        pending = b""
+        pending = bytearray()
         while function is not None:
-            chunk = os.read(calls, 65536)
+            chunk = os.read(calls, _CHUNK_BYTES)
             if not chunk:
                 break
             pending += chunk
             if not pending.endswith(b"\n"):
                 continue
-            arguments, pending = decode(json.loads(pending)), b""
+            arguments, pending = decode(json.loads(pending)), bytearray()
             answer: Any
             try:
                 answer = [encode(function(*arguments))]
@@ -288,7 +287,7 @@ def _write(fd: int, value: Any) -> None:
 
 
 def _write_line(fd: int, line: str) -> None:
-    message = line.encode() + b"\n"
+    message = memoryview(line.encode() + b"\n")
     while message:
         message = message[os.write(fd, message) :]
 
@@ -297,13 +296,13 @@ def _read_frame() -> Any:
     """One JSON value of stdin, and not a byte more: the next one must not be in memory yet."""
 
     def exactly(count: int) -> bytes:
-        content = b""
+        content = bytearray()
         while len(content) < count:
-            chunk = os.read(0, count - len(content))
+            chunk = os.read(0, min(count - len(content), _CHUNK_BYTES))
             if not chunk:
                 raise EOFError(f"{len(content)} of {count} bytes")
             content += chunk
-        return content
+        return bytes(content)
 
     return json.loads(exactly(int(exactly(16))))
 

@@ -27,7 +27,9 @@ def test_plain_values_come_back(value):
 
 
 @pytest.mark.parametrize(
-    "value", [10**5000, -(10**5000), 1j, {1, 2}, frozenset({1}), decimal.Decimal("1.5"), fractions.Fraction(1, 3)]
+    "value",
+    [10**5000, -(10**5000), 1j, {1, 2}, frozenset({1}), decimal.Decimal("1.5"), fractions.Fraction(1, 3)],
+    ids=["huge", "huge-negative", "complex", "set", "frozenset", "decimal", "fraction"],
 )
 def test_other_values_come_back_equal(value):
     assert decode(json.loads(json.dumps(encode(value)))) == value
