@@ -27,11 +27,13 @@ class Diagnosis:
         versions: Of Python, this package and its surroundings; None where not installed.
         frameworks: Per framework: found and tested versions, and its probes.
         checks: The losses against the float64 reference, here and now.
+        sandboxes: Whether each way to isolate a model's programs works here; code evaluation needs one.
     """
 
     versions: dict[str, str | None]
     frameworks: dict[str, dict[str, Any]]
     checks: list[Probe] = field(default_factory=list)
+    sandboxes: list[Probe] = field(default_factory=list)
 
     @property
     def is_healthy(self) -> bool:
@@ -52,6 +54,7 @@ def diagnose() -> Diagnosis:
         versions={**versions, **{name: _installed(name) for name in _PACKAGES}},
         frameworks={name: _diagnose_framework(name) for name in TESTED},
         checks=_check_losses() if _installed("torch") else [],
+        sandboxes=_try_sandboxes(),
     )
 
 
@@ -73,6 +76,21 @@ def _diagnose_framework(name: str) -> dict[str, Any]:
         probes = [Probe("torch.backends autoload", autoload, detail), *import_module(_INTEGRATIONS[name]).probe()]
         entry["probes"] = [asdict(probe) for probe in probes]
     return entry
+
+
+def _try_sandboxes() -> list[Probe]:
+    from dft_eval.sandbox.choose import BACKENDS, open_sandbox
+    from dft_eval.sandbox.errors import SandboxUnavailableError
+
+    probes = []
+    for name in BACKENDS:
+        try:
+            open_sandbox(name)
+        except SandboxUnavailableError as error:
+            probes.append(Probe(name, False, str(error)))
+        else:
+            probes.append(Probe(name, True))
+    return probes
 
 
 def _check_losses() -> list[Probe]:

@@ -34,7 +34,8 @@ def print_diagnosis(diagnosis: Diagnosis) -> None:
     console.print(versions)
     probes = Table("probe", "verdict", "detail", title="probes")
     rows = [(f"{name}: {p['name']}", p) for name, entry in diagnosis.frameworks.items() for p in entry["probes"]]
+    rows += [(f"code evaluation: {p.name}", {"passed": p.passed, "detail": p.detail}) for p in diagnosis.sandboxes]
     rows += [(check.name, {"passed": check.passed, "detail": check.detail}) for check in diagnosis.checks]
     for label, probe in rows:
-        probes.add_row(label, "[green]ok[/]" if probe["passed"] else "[red]FAILED[/]", probe["detail"])
+        probes.add_row(label, "[green]ok[/]" if probe["passed"] else "[red]no[/]", probe["detail"])
     console.print(probes)

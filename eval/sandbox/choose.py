@@ -28,7 +28,8 @@ class Sandbox(Protocol):
         """Run one command, isolated from everything and from every other."""
 
 
-_BACKENDS: dict[BackendName, Callable[[], Sandbox]] = {"bubblewrap": Bubblewrap, "landlock": Landlock}
+BACKENDS: dict[BackendName, Callable[[], Sandbox]] = {"bubblewrap": Bubblewrap, "landlock": Landlock}
+"""The ways to isolate a program, the preferred one first."""
 
 
 @cache
@@ -43,10 +44,10 @@ def open_sandbox(name: BackendName | None = None) -> Sandbox:
             what to install.
     """
     asked = name or os.environ.get(CHOICE_VARIABLE) or None
-    if asked is not None and asked not in _BACKENDS:
-        raise SandboxUnavailableError(f"{CHOICE_VARIABLE}={asked!r}; known: {', '.join(_BACKENDS)}.")
+    if asked is not None and asked not in BACKENDS:
+        raise SandboxUnavailableError(f"{CHOICE_VARIABLE}={asked!r}; known: {', '.join(BACKENDS)}.")
     reasons = []
-    for backend, make in _BACKENDS.items():
+    for backend, make in BACKENDS.items():
         if asked in (None, backend):
             try:
                 return _tried(make())
