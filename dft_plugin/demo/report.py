@@ -160,9 +160,9 @@ def _mixed_section(scored: Sequence[SeedResults], recipe: Recipe) -> Section:
             "{fact: sft, addition: dft}}}, which sends each token to the objective that suits its data.",
         ),
         (
-            score_table(scored, "addition", arms),
-            score_table(scored, "facts", arms),
+            score_table(scored, "addition", arms, label="The known skill"),
             difference_table(scored, "addition", arms),
+            score_table(scored, "facts", arms, label="The new facts"),
             difference_table(scored, "facts", arms),
         ),
     )

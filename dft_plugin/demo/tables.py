@@ -26,8 +26,8 @@ _DECODING_NAMES = {"greedy": "greedy", "t1": "temperature 1"}
 _NUM_EXAMPLES = 6
 
 
-def score_table(scored: Sequence[SeedResults], task: str, arms: Sequence[str]) -> Table:
-    """Scores of `arms` on `task`, a row each; a skipped arm keeps its row."""
+def score_table(scored: Sequence[SeedResults], task: str, arms: Sequence[str], *, label: str = "Arm") -> Table:
+    """Scores of `arms` on `task`, a row each, under `label`; a skipped arm keeps its row."""
     rows = []
     for arm in arms:
         lines = [score_line(scored, task, arm, decoding) for decoding in _DECODING_NAMES]
@@ -45,7 +45,7 @@ def score_table(scored: Sequence[SeedResults], task: str, arms: Sequence[str]) -
         if len(scored) == 1
         else f"Right answers: mean over {len(scored)} seeds, with the lowest and highest."
     )
-    columns = ("Arm", "Greedy", "Temperature 1", "Never stopped (t. 1)")
+    columns = (label, "Greedy", "Temperature 1", "Never stopped (t. 1)")
     return Table(columns, tuple(rows), note)
 
 
