@@ -52,3 +52,5 @@ def test_doctor_passes_here():
     llamafactory = diagnosis["frameworks"]["llamafactory"]
     assert llamafactory["is_tested"] and len(llamafactory["probes"]) == 8
     assert all(check["passed"] for check in diagnosis["checks"])
+    assert [entry["name"] for entry in diagnosis["sandboxes"]] == ["bubblewrap", "landlock"]
+    assert any(entry["passed"] for entry in diagnosis["sandboxes"])
