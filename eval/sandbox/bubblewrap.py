@@ -76,8 +76,9 @@ class Bubblewrap:
 
     def _run(self, command: Command, kept_bytes: int, resources: contextlib.ExitStack) -> Outcome:
         user_id = resources.enter_context(borrowed_user_id())
-        status_out, status_in = _pipe(resources)
-        block_out, block_in = _pipe(resources)
+        started = resources.enter_context(contextlib.ExitStack())
+        status_out, status_in = _pipe(resources, started)
+        block_out, block_in = _pipe(resources, resources)
         os.write(block_in, b"x")
         filter_fd = _memory_file(resources, self._filter)
         passed = [status_in, block_out, filter_fd]
@@ -105,7 +106,7 @@ class Bubblewrap:
             group=user_id,
             extra_groups=() if user_id is not None else None,
         )
-        os.close(status_in)
+        started.close()  # once: in another thread the number may already be another file
         resources.callback(_reap, process)
         inner = _inner_pid(status_out)
         if inner is None:
@@ -215,23 +216,19 @@ def _unread(pipe: int) -> bool:
     return count[0] > 0
 
 
-def _pipe(resources: contextlib.ExitStack) -> tuple[int, int]:
-    ends = os.pipe()
-    for end in ends:
-        resources.callback(_close, end)
-    return ends
+def _pipe(readers: contextlib.ExitStack, writers: contextlib.ExitStack) -> tuple[int, int]:
+    """A pipe whose ends these close."""
+    out, into = os.pipe()
+    readers.callback(os.close, out)
+    writers.callback(os.close, into)
+    return out, into
 
 
 def _memory_file(resources: contextlib.ExitStack, content: bytes) -> int:
     fd = os.memfd_create("file")
-    resources.callback(_close, fd)
+    resources.callback(os.close, fd)
     view = memoryview(content)
     while view:
         view = view[os.write(fd, view) :]
     os.lseek(fd, 0, os.SEEK_SET)
     return fd
-
-
-def _close(fd: int) -> None:
-    with contextlib.suppress(OSError):
-        os.close(fd)

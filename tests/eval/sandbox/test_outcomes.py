@@ -1,5 +1,7 @@
 """What a sandbox says of programs that mean no harm."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 from dft_eval.languages.base import binary
 from dft_eval.sandbox.program import ArtifactError, Command, Limits, collecting, read_artifacts
@@ -64,3 +66,11 @@ def test_limits_are_those_asked_for(sandbox):
     outcome = sandbox.run(Command(("/usr/bin/sleep", "60"), limits=Limits(wall_s=1)))
     assert outcome.status == "timeout"
     assert outcome.wall_s < 10
+
+
+def test_sandboxes_in_threads_do_not_close_each_others_files(sandbox):
+    """A descriptor closed twice hits whatever another thread has opened meanwhile, and hangs it."""
+    command = Command(("/usr/bin/bash", "-c", "echo said"), limits=Limits(cpu_s=5, wall_s=60))
+    with ThreadPoolExecutor(4) as pool:
+        outcomes = list(pool.map(lambda _: sandbox.run(command), range(60)))
+    assert {(outcome.status, outcome.stdout) for outcome in outcomes} == {("ok", b"said\n")}
