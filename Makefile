@@ -12,7 +12,7 @@ export DFT_DATA_DIR
 export TORCH_EXTENSIONS_DIR ?= $(CURDIR)/.cache/torch_extensions
 
 .DEFAULT_GOAL := help
-.PHONY: help setup toolchains format demo test check bench lock clean
+.PHONY: help setup toolchains format demo test test-llamafactory test-ms-swift check bench lock clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -55,7 +55,12 @@ check: $(LF)/.ready  ## format, lint, types, import contracts, quick tests (unde
 	$(LF)/bin/python -m pytest -q -m "not slow"
 
 test: check $(SWIFT)/.ready  ## everything (under 25 minutes on two cores)
+	OMP_NUM_THREADS=1 $(MAKE) --no-print-directory --jobs 2 --output-sync test-llamafactory test-ms-swift
+
+test-llamafactory: $(LF)/.ready
 	$(LF)/bin/python -m pytest -q -m "slow and not swift"
+
+test-ms-swift: $(SWIFT)/.ready
 	TORCH_EXTENSIONS_DIR=$(TORCH_EXTENSIONS_DIR)_swift $(SWIFT)/bin/python -m pytest -q -m swift tests/integrations
 
 demo: setup  ## train SFT and DFT through both frameworks and open the report's numbers (under 10 minutes)
