@@ -111,13 +111,18 @@ def _headline(models: Sequence[str], differences: Differences) -> str:
 def _domain_tables(
     grid: Grid, tasks: Sequence[str], models: Sequence[str], differences: Differences
 ) -> tuple[Table, ...]:
+    named = dict.fromkeys(model for task in tasks for model in _paper(grid, task))
     scores = Table(
         ("Benchmark", *models, "Paper"),
         tuple(
-            (_task_cell(grid, task), *(_score_cell(grid.get((task, model))) for model in models), _paper(grid, task))
+            (
+                _task_cell(grid, task),
+                *(_score_cell(grid.get((task, model))) for model in models),
+                Cell("; ".join(_paper(grid, task).values()) or "-"),
+            )
             for task in tasks
         ),
-        "Percent, with 95% intervals over problems. Paper: base / SFT / DFT as printed in arXiv 2508.05629.",
+        f"Percent, with 95% intervals over problems. Paper: base / SFT / DFT of {'; '.join(named) or 'none of these'}.",
     )
     if len(models) == 1:
         return (scores,)
@@ -156,17 +161,15 @@ def _difference_cell(compared: _Compared | None) -> Cell:
     return Cell(f"{100 * estimate.value:+.1f} {compared.verdict}", interval, _TONES[compared.verdict])
 
 
-def _paper(grid: Grid, task: str) -> Cell:
-    """The paper's figures for the models that are compared, by the paper's own names; none by likeness."""
+def _paper(grid: Grid, task: str) -> dict[str, str]:
+    """The paper's figures by model and table, for the models the paper names as the runs do; none by likeness."""
     results = paper_results(task)
     named = [f"{run.model} {run.settings.get('model', '')}" for (name, _), run in grid.items() if name == task]
-    found = dict.fromkeys(result.model for result in results if result.model == "not stated")
-    found |= dict.fromkeys(result.model for result in results if any(_is_named(result.model, text) for text in named))
-    texts = []
-    for model in found:
-        figures = [f"{result.percent:g}" for result in results if result.model == model]
-        texts.append(f"{' / '.join(figures)} ({model}, {next(r.source for r in results if r.model == model)})")
-    return Cell("; ".join(texts) or "-")
+    figures: dict[str, list[str]] = {}
+    for result in results:
+        if result.model == "not stated" or any(_is_named(result.model, text) for text in named):
+            figures.setdefault(f"{result.model} ({result.source})", []).append(f"{result.percent:g}")
+    return {model: " / ".join(texts) for model, texts in figures.items()}
 
 
 def _is_named(model: str, text: str) -> bool:
