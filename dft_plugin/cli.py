@@ -138,6 +138,23 @@ def scan(
         print_scan(result)
 
 
+@app.command(epilog="Example: dft report runs/eval/base runs/eval/sft runs/eval/dft --out report")
+def report(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders, or folders that hold them.")],
+    out: Annotated[Path, typer.Option(help="Folder for report.json, report.md and report.html.")] = Path("report"),
+    as_json: Json = False,
+) -> None:
+    """Compare evaluation runs: scores, paired differences to the first model, what went wrong."""
+    from dft_eval.compare import build_comparison
+    from dft_eval.report import render_json, write_report
+    from dft_eval.store import make_folder
+
+    comparison = build_comparison(runs)
+    make_folder(out)
+    files = write_report(comparison, out)
+    typer.echo(render_json(comparison).rstrip() if as_json else f"{comparison.headline}\n{files.html}")
+
+
 def _print_json(result: object) -> None:
     typer.echo(json.dumps(result, indent=2))
 

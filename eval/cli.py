@@ -60,6 +60,7 @@ def run(
 
     from dft_eval.config import load_config
     from dft_eval.evaluate import run_evaluation
+    from dft_eval.selection import find_missing
     from dft_eval.shards import parse_shard
     from dft_eval.tasks.catalog import TASKS
 
@@ -67,8 +68,10 @@ def run(
         logging.getLogger(name).setLevel(logging.WARNING)
     settings = load_config(config, model=model, tasks=task, out=out, limit=limit)
     share = None if shard is None else parse_shard(shard)
+    skips = settings.on_missing == "skip"
+    skipped = find_missing(settings.tasks, settings.protocol, TASKS) if skips else {}
     results = run_evaluation(settings, TASKS, _make_executor(executor, workers, ray_address), shard=share)
-    _finish({"runs": results}, list(results.values()), as_json=as_json)
+    _finish({"runs": results, "skipped": skipped}, list(results.values()), as_json=as_json)
 
 
 @app.command(epilog="Example: dft eval score --task humaneval --samples samples.jsonl --out runs/eval/mine")

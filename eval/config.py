@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import yaml
 from dft_eval.backends.base import Interface, SamplingParams
@@ -55,6 +55,7 @@ class EvalConfig(BaseModel):
         sampling: How tokens are drawn.
         out: Below it a run folder a task.
         limit: First samples only.
+        on_missing: What a benchmark does whose data or tools are not here: `stop` the command, or `skip` it.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -68,6 +69,7 @@ class EvalConfig(BaseModel):
     sampling: SamplingSettings = SamplingSettings()
     out: Path
     limit: Annotated[int, Field(ge=1)] | None = None
+    on_missing: Literal["stop", "skip"] = "stop"
 
     @model_validator(mode="after")
     def _has_one_kind_of_model(self) -> EvalConfig:

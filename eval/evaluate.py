@@ -17,7 +17,7 @@ from dft_eval.model_hash import check_model, hash_model
 from dft_eval.provenance import hash_prompts
 from dft_eval.records import Sample
 from dft_eval.scoring import finish_run
-from dft_eval.selection import Catalog, describe_task, open_task, select_tasks
+from dft_eval.selection import Catalog, describe_task, find_missing, open_task, select_tasks
 from dft_eval.shards import Shard, check_shards, merge_shards
 from dft_eval.store import RunFolder
 from dft_eval.tasks.base import Task
@@ -59,6 +59,11 @@ def run_evaluation(
         EvalError: unknown names, missing prerequisites, a model that does not answer, a folder of another run.
     """
     names = select_tasks(config.tasks, catalog)
+    if config.on_missing == "skip":
+        skipped = find_missing(config.tasks, config.protocol, catalog)
+        for name, reason in skipped.items():
+            logger.warning("SKIPPED %s: %s", name, reason)
+        names = [name for name in names if name not in skipped]
     tasks = {name: open_task(name, config.protocol, catalog) for name in names}
     if isinstance(config.backend, (HfSettings, VllmSettings)):
         for model in config.arms().values():

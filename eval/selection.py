@@ -53,6 +53,26 @@ def open_task(name: str, protocol: str | None, catalog: Catalog) -> Task:
     return task
 
 
+def find_missing(patterns: Sequence[str], protocol: str | None, catalog: Catalog) -> dict[str, str]:
+    """Benchmarks that cannot be run here, each with what it lacks.
+
+    Raises:
+        ConfigError: an unknown name or protocol.
+        MissingPrerequisite: none of the benchmarks can be run.
+    """
+    names = select_tasks(patterns, catalog)
+    missing: dict[str, str] = {}
+    for name in names:
+        try:
+            open_task(name, protocol, catalog)
+        except MissingPrerequisite as error:
+            missing[name] = str(error)
+    if len(missing) == len(names):
+        lines = "\n".join(f"  {name}: {reason}" for name, reason in missing.items())
+        raise MissingPrerequisite(f"none of the benchmarks can be run here:\n{lines}")
+    return missing
+
+
 def describe_task(name: str, task: Task) -> dict[str, object]:
     """What decides a verdict, for `run.json`."""
     return {

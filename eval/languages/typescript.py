@@ -17,8 +17,9 @@ from dft_eval.languages.base import (
     version_of,
 )
 from dft_eval.languages.scripts import node_command
+from dft_eval.languages.typescript_checker import check_program
 from dft_eval.sandbox.choose import Sandbox
-from dft_eval.sandbox.program import ArtifactError, Command, Limits, collecting, infra_error, read_artifacts
+from dft_eval.sandbox.program import ArtifactError, Command, Limits, Outcome, collecting, infra_error, read_artifacts
 from dft_eval.sandbox.run import run_command
 from dft_eval.tasks.base import Missing
 
@@ -26,7 +27,7 @@ VERSION = "5.5.4"
 """Another version accepts other programs, so no other will do."""
 
 _FOLDERS = ("/usr/local/lib/node_modules", "/usr/lib/node_modules", "/usr/share/nodejs")
-_ATTEMPTS = (("--target", "ES2015", "--lib", "ES2015,DOM"), ())
+_MODES: dict[str, tuple[str, ...]] = {"es2015": ("--target", "ES2015", "--lib", "ES2015,DOM"), "defaults": ()}
 
 
 class TypeScript(Language):
@@ -48,27 +49,48 @@ class TypeScript(Language):
 
     def execute(self, source: str, sentinel: Sentinel, sandbox: Sandbox, limits: Limits) -> Execution:
         """Compile and run for ES2015; where that does not end well, once more with the compiler's defaults."""
-        execution = self._attempt(source, _ATTEMPTS[0], sentinel, sandbox, limits)
+        execution = self._attempt(source, "es2015", sentinel, sandbox, limits)
         outcome = execution.outcome
         if execution.is_compiled and outcome.status == "ok" and outcome.returncode == 0:
             return execution
-        return self._attempt(source, _ATTEMPTS[1], sentinel, sandbox, limits)
+        return self._attempt(source, "defaults", sentinel, sandbox, limits)
 
-    def _attempt(
-        self, source: str, options: tuple[str, ...], sentinel: Sentinel, sandbox: Sandbox, limits: Limits
-    ) -> Execution:
-        argv = (binary("node"), str(_compiler()), "test.ts", *options)
-        command = Command(
-            collecting(argv, "test.js"), {"test.ts": as_bytes(source)}, limits=COMPILE_LIMITS, may_write=True
-        )
-        outcome = run_command(sandbox, command, kept_bytes=KEPT_ARTIFACT_BYTES)
-        if outcome.status != "ok" or outcome.returncode != 0:
-            return Execution(False, outcome)
-        try:
-            translated = read_artifacts(outcome.stdout)["test.js"].decode(errors="surrogatepass")
-        except (ArtifactError, KeyError, UnicodeDecodeError) as error:
-            return Execution(False, infra_error(f"tsc: {error}"))
+    def _attempt(self, source: str, mode: str, sentinel: Sentinel, sandbox: Sandbox, limits: Limits) -> Execution:
+        translated = translate(as_bytes(source), mode, sandbox)
+        if isinstance(translated, Outcome):
+            return Execution(False, translated)
         return Execution(True, run_command(sandbox, node_command(translated, sentinel, limits)))
+
+
+def translate(source: bytes, mode: str, sandbox: Sandbox) -> str | Outcome:
+    """The program in JavaScript, or the outcome that says why not.
+
+    Args:
+        source: The program.
+        mode: `es2015` or `defaults`.
+        sandbox: Where.
+    """
+    compiler = _compiler()
+    assert compiler is not None  # `missing` was asked before
+    checked = check_program(sandbox, compiler.with_name("typescript.js"), source, mode)
+    if checked is None:
+        return translate_alone(source, mode, sandbox)
+    if checked.errors:
+        return Outcome("ok", 2, checked.errors.encode(errors="replace"), b"", 0.0, 0.0)
+    return checked.translated
+
+
+def translate_alone(source: bytes, mode: str, sandbox: Sandbox) -> str | Outcome:
+    """Like `translate`, by a compiler that is started for this one program."""
+    argv = (binary("node"), str(_compiler()), "test.ts", *_MODES[mode])
+    command = Command(collecting(argv, "test.js"), {"test.ts": source}, limits=COMPILE_LIMITS, may_write=True)
+    outcome = run_command(sandbox, command, kept_bytes=KEPT_ARTIFACT_BYTES)
+    if outcome.status != "ok" or outcome.returncode != 0:
+        return outcome
+    try:
+        return read_artifacts(outcome.stdout)["test.js"].decode(errors="surrogatepass")
+    except (ArtifactError, KeyError, UnicodeDecodeError) as error:
+        return infra_error(f"tsc: {error}")
 
 
 @cache

@@ -34,7 +34,13 @@ from dft_eval.sandbox.seccomp import deny_filter
 from dft_eval.sandbox.supervise import KEPT_OUTPUT_BYTES, Usage, Watch, descendants, measure, supervise, with_cpu_s
 
 INSTALL = "apt-get install -y --no-install-recommends bubblewrap"
-BASE_ENV = {"PATH": "/usr/local/bin:/usr/bin:/bin", "LANG": "C.UTF-8", "TMPDIR": "/tmp", "HOME": "/tmp"}
+BASE_ENV = {
+    "PATH": "/usr/local/bin:/usr/bin:/bin",
+    "LANG": "C.UTF-8",
+    "TMPDIR": "/tmp",
+    "HOME": "/tmp",
+    "OPENSSL_CONF": "/dev/null",  # Node ends where the machine's own is there and cannot be read
+}
 ETC = ("alternatives", "ld.so.cache", "java-17-openjdk", "java-21-openjdk", "mono", "php")
 """What programs may read below /etc, where it exists: linker cache and configuration of toolchains."""
 
@@ -76,12 +82,12 @@ class Bubblewrap:
 
     def _run(self, command: Command, kept_bytes: int, resources: contextlib.ExitStack) -> Outcome:
         user_id = resources.enter_context(borrowed_user_id())
-        started = resources.enter_context(contextlib.ExitStack())
-        status_out, status_in = _pipe(resources, started)
+        before_start = resources.enter_context(contextlib.ExitStack())
+        status_out, status_in = _pipe(resources, before_start)
         block_out, block_in = _pipe(resources, resources)
         os.write(block_in, b"x")
         filter_fd = _memory_file(resources, self._filter)
-        passed = [status_in, block_out, filter_fd]
+        passed = [status_in, block_out, filter_fd, *command.descriptors]
         argv = [
             *self._view(command),
             *_writable(command.limits),
@@ -106,16 +112,14 @@ class Bubblewrap:
             group=user_id,
             extra_groups=() if user_id is not None else None,
         )
-        started.close()  # once: in another thread the number may already be another file
         resources.callback(_reap, process)
+        before_start.close()  # once: closed again, the number may be another thread's file
         inner = _inner_pid(status_out)
         if inner is None:
             process.kill()
             outcome = supervise(process, b"", command.limits, _watch_nothing(), kept_bytes)
             return infra_error(f"bubblewrap did not start: {outcome.stderr[-500:].decode(errors='replace')}")
-        outcome = supervise(
-            process, command.stdin, command.limits, _watch(inner, command.limits, block_out), kept_bytes
-        )
+        outcome = supervise(process, command.stdin, command.limits, _watch(inner, command, block_out), kept_bytes)
         with contextlib.suppress(ChildProcessError):  # bwrap itself waited for it
             _, _, used = os.wait4(inner, 0)
             outcome = with_cpu_s(outcome, outcome.cpu_s + used.ru_utime + used.ru_stime, command.limits)
@@ -166,7 +170,7 @@ def _writable(limits: Limits) -> list[str]:
     return ["--size", size, "--tmpfs", WORK_DIR, "--size", size, "--tmpfs", "/tmp"]
 
 
-def _watch(inner: int, limits: Limits, block_out: int) -> Watch:
+def _watch(inner: int, command: Command, block_out: int) -> Watch:
     def kill() -> None:
         with contextlib.suppress(ProcessLookupError):
             os.kill(inner, signal.SIGKILL)
@@ -177,11 +181,11 @@ def _watch(inner: int, limits: Limits, block_out: int) -> Watch:
         for folder in (WORK_DIR, "/tmp"):
             with contextlib.suppress(OSError):  # it ended meanwhile
                 state = os.statvfs(f"/proc/{inner}/root{folder}")
-                if state.f_files - state.f_ffree > limits.num_files:
+                if state.f_files - state.f_ffree > command.limits.num_files:
                     return True
         return False
 
-    return Watch(lambda: measure(descendants(inner)), is_disk_full, kill)
+    return Watch(lambda: measure(descendants(inner)), is_disk_full, kill, command.overrun)
 
 
 def _watch_nothing() -> Watch:
@@ -216,12 +220,11 @@ def _unread(pipe: int) -> bool:
     return count[0] > 0
 
 
-def _pipe(readers: contextlib.ExitStack, writers: contextlib.ExitStack) -> tuple[int, int]:
-    """A pipe whose ends these close."""
-    out, into = os.pipe()
-    readers.callback(os.close, out)
-    writers.callback(os.close, into)
-    return out, into
+def _pipe(reader: contextlib.ExitStack, writer: contextlib.ExitStack) -> tuple[int, int]:
+    ends = os.pipe()
+    for end, owner in zip(ends, (reader, writer), strict=True):
+        owner.callback(os.close, end)
+    return ends
 
 
 def _memory_file(resources: contextlib.ExitStack, content: bytes) -> int:

@@ -87,9 +87,11 @@ class Landlock:
     def _run(self, command: Command, kept_bytes: int, resources: contextlib.ExitStack) -> Outcome:
         user_id = resources.enter_context(borrowed_user_id())
         assert user_id is not None
-        folder = Path(tempfile.mkdtemp(prefix="dft-sandbox-"))
-        resources.callback(shutil.rmtree, folder)
-        _fill(folder, command, user_id)
+        folder = Path("/usr")
+        if command.files or command.may_write:
+            folder = Path(tempfile.mkdtemp(prefix="dft-sandbox-"))
+            resources.callback(shutil.rmtree, folder)
+            _fill(folder, command, user_id)
         resources.callback(_end_all, user_id)
         temporary = {"HOME": str(folder), "TMPDIR": str(folder)} if command.may_write else {}
         process = subprocess.Popen(
@@ -100,12 +102,14 @@ class Landlock:
             stderr=subprocess.PIPE,
             cwd=folder,
             env={**BASE_ENV, **temporary, **command.env},
+            pass_fds=command.descriptors,
             preexec_fn=self._confinement(command, folder, user_id),
         )
         watch = Watch(
             lambda: measure(_processes_of(user_id)),
             lambda: command.may_write and _is_over(folder, command.limits),
             lambda: _end_all(user_id, keep=process.pid),
+            command.overrun,
         )
         return supervise(process, command.stdin, command.limits, watch, kept_bytes)
 

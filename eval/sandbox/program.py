@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import tarfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Literal
@@ -58,6 +58,8 @@ class Command:
         env: Added to a minimal environment.
         read_only: Folders and files of the host it may read besides /usr.
         may_write: Whether its folder is writable; compilers need that, programs do not.
+        descriptors: Open file descriptors it inherits under their numbers, to talk to a process that lives long.
+        overrun: Asked ten times a second, with its CPU seconds so far; a reason ends it as timed out.
     """
 
     argv: tuple[str, ...]
@@ -68,6 +70,8 @@ class Command:
     env: Mapping[str, str] = field(default_factory=dict)
     read_only: tuple[Path, ...] = ()
     may_write: bool = False
+    descriptors: tuple[int, ...] = ()
+    overrun: Callable[[float], str] | None = None
 
 
 @dataclass(frozen=True)

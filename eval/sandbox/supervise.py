@@ -39,11 +39,13 @@ class Watch:
         usage: Measures all its processes.
         is_disk_full: Whether a writable folder holds more files or bytes than allowed.
         kill: Ends all its processes; harmless when they are gone.
+        overrun: Why it has to end after so many CPU seconds; empty where it has not.
     """
 
     usage: Callable[[], Usage]
     is_disk_full: Callable[[], bool]
     kill: Callable[[], None]
+    overrun: Callable[[float], str] | None = None
 
 
 class _Kept:
@@ -186,6 +188,8 @@ def _judge(watch: Watch, limits: Limits, elapsed_s: float) -> tuple[OutcomeStatu
     usage = watch.usage()
     if usage.cpu_s > limits.cpu_s:
         return "timeout", f"{usage.cpu_s:.1f} CPU-s"
+    if watch.overrun is not None and (reason := watch.overrun(usage.cpu_s)):
+        return "timeout", reason
     if usage.memory_bytes > limits.memory_mib * MIB:
         return "oom", f"{usage.memory_bytes // MIB} MiB of memory"
     if watch.is_disk_full():

@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from dft_eval.tasks.base import Task
 from dft_eval.tasks.humaneval import HumanEval
 from dft_eval.tasks.humaneval_plus import HumanEvalPlus
+from dft_eval.tasks.math_answers import MATH
 from dft_eval.tasks.multipl_e import MULTIPL_E
 from dft_eval.tasks.natural_questions import NaturalQuestions
 
-_KINDS: tuple[type[Task], ...] = (HumanEval, HumanEvalPlus, *MULTIPL_E, NaturalQuestions)
+_KINDS: tuple[type[Task], ...] = (HumanEval, HumanEvalPlus, *MULTIPL_E, *MATH, NaturalQuestions)
 TASKS: Mapping[str, type[Task]] = {kind.name: kind for kind in _KINDS}

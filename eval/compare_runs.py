@@ -1,0 +1,118 @@
+"""Reading run folders for a comparison, and refusing what cannot be compared."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from dft_eval.errors import ConfigError, StoreError
+from dft_eval.metrics import Difference, mean_by_problem, paired_difference
+from dft_eval.store import RunFolder, compare_settings, parse_score
+
+_MUST_AGREE = ("protocol", "data_sha256", "prompt_sha256", "fingerprint", "limit", "temperature", "top_p", "top_k")
+
+
+@dataclass(frozen=True)
+class ComparedRun:
+    """One run folder.
+
+    Attributes:
+        path: The folder.
+        model: Its column: the folder above the task's where a run has several tasks, else the model's name.
+        settings: Of `run.json`.
+        environments: Of `run.json`.
+        metrics: Of `metrics.json`.
+    """
+
+    path: Path
+    model: str
+    settings: Mapping[str, Any]
+    environments: Sequence[Mapping[str, Any]]
+    metrics: Mapping[str, Any]
+
+    @property
+    def task(self) -> str:
+        """The benchmark."""
+        return str(self.metrics["task"])
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether every answer of the benchmark was judged."""
+        return bool(self.metrics["is_complete"])
+
+    @cached_property
+    def by_problem(self) -> dict[str, float]:
+        """Mean score of each problem over its judged answers."""
+        path = self.path / "scores.jsonl"
+        lines = path.read_bytes().split(b"\n")
+        if lines[-1]:
+            raise StoreError(f"{path} ends in the middle of a line; run the command that made it again.")
+        scores = [parse_score(line) for line in lines if line]
+        judged = [score for score in scores if score.score is not None]
+        return mean_by_problem([score.score or 0.0 for score in judged], [score.sample_id for score in judged])
+
+
+def find_runs(paths: Sequence[Path]) -> list[ComparedRun]:
+    """Every run folder at or below the paths, in the order given.
+
+    Raises:
+        ConfigError: a path without a run, or one model twice on one benchmark.
+        StoreError: a run that was not finished or cannot be read.
+    """
+    runs: list[ComparedRun] = []
+    for path in paths:
+        found = sorted(file.parent for file in path.rglob("run.json") if "shards" not in file.relative_to(path).parts)
+        if not found:
+            raise ConfigError(f"{path} holds no run folder (no run.json in or below it).")
+        runs += [_read_run(folder, path) for folder in found]
+    seen: dict[tuple[str, str], Path] = {}
+    for run in runs:
+        if (other := seen.setdefault((run.model, run.task), run.path)) != run.path:
+            raise ConfigError(f"{other} and {run.path} are both {run.model} on {run.task}; give one of them.")
+    return runs
+
+
+def check_comparable(first: ComparedRun, second: ComparedRun) -> None:
+    """Refuse runs whose difference would not be the model's.
+
+    Raises:
+        ConfigError: other prompts, protocol, data, graders or sampling; says which.
+    """
+    before = {name: first.settings.get(name) for name in _MUST_AGREE}
+    now = {name: second.settings.get(name) for name in _MUST_AGREE}
+    if differences := compare_settings(before, now):
+        raise ConfigError(f"{first.path} and {second.path} cannot be compared: {'; '.join(differences)}.")
+    if first.metrics["num_repeats"] != second.metrics["num_repeats"]:
+        counts = f"{first.metrics['num_repeats']} and {second.metrics['num_repeats']}"
+        raise ConfigError(f"{first.path} and {second.path} have {counts} answers a problem; use the same number.")
+
+
+def compare(first: ComparedRun, second: ComparedRun) -> Difference | None:
+    """Second minus first, paired by problem; None where one is partial: what is missing is not missing at random."""
+    check_comparable(first, second)
+    if not (first.is_complete and second.is_complete):
+        return None
+    return paired_difference(first.by_problem, second.by_problem)
+
+
+def _read_run(folder: Path, given: Path) -> ComparedRun:
+    content = RunFolder(folder).read_run()
+    path = folder / "metrics.json"
+    try:
+        metrics = json.loads(path.read_text(encoding="utf-8"))
+        if metrics["schema_version"] != 1 or not isinstance(metrics["is_complete"], bool):
+            raise ValueError("another schema")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise StoreError(f"{path} cannot be read ({error}); run the command that made the folder again.") from error
+    task = str(metrics["task"])
+    if content["settings"].get("task") != task:
+        raise StoreError(f"{folder}: run.json and metrics.json are about different benchmarks.")
+    parts = task.split("/")
+    above = folder.resolve()
+    is_nested = above.parts[-len(parts) :] == tuple(parts)
+    model = above.parents[len(parts) - 1].name if is_nested else above.name
+    return ComparedRun(folder, model, content["settings"], content["environments"], metrics)

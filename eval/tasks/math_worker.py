@@ -1,0 +1,129 @@
+"""The process that grades: reads one JSON line a pair, writes one JSON line a verdict.
+
+Comparing two expressions may take forever or all memory (`9^{9^{9^9}}`), inside C code that no exception reaches.
+So each pair has a limit of CPU time at whose end the kernel kills this process; whoever asked starts another.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import resource
+import signal
+import sys
+from functools import lru_cache
+from typing import IO, Any
+
+from dft_eval.tasks.math_golds import has_box, last_box, normalise_answer
+
+CPU_LIMIT_S = 5.0
+MEMORY_LIMIT_BYTES = 4 << 30
+MAX_ANSWER_CHARACTERS = 4000
+_TAIL_CHARACTERS = 400
+_SMALL = 1e-2
+
+
+def extract_answer(response: str) -> str | None:
+    r"""What a response gives as its answer, as LaTeX for the grader.
+
+    The last closed `\boxed{...}`. Without any box the end of the text, in which math-verify finds the last
+    expression. A box that is opened and never closed is an answer that was never finished: None.
+    """
+    box = last_box(response)
+    if box is not None:
+        return rf"\boxed{{{normalise_answer(box)}}}" if box.strip() else None
+    if has_box(response):
+        return None
+    return response.strip()[-_TAIL_CHARACTERS:] or None
+
+
+def grade_pair(gold: str, answer: str) -> bool:
+    """Whether an answer equals a reference.
+
+    Args:
+        gold: Normalised LaTeX.
+        answer: From `extract_answer`.
+
+    Raises:
+        ValueError: the reference itself cannot be read.
+    """
+    from math_verify import parse, verify
+
+    reference, given = _read_reference(gold), parse(answer, parsing_timeout=None)
+    if not verify(reference, given, timeout_seconds=None):
+        return False
+    # math-verify rounds numbers to six decimals, after which 2.88e-19 is any tiny number, and 0
+    value = _number(reference[0])
+    if value is None or value == 0 or abs(value) >= _SMALL:
+        return True
+    return any(abs(found - value) <= 1e-3 * abs(value) for found in map(_number, given) if found is not None)
+
+
+def _number(expression: Any) -> complex | None:
+    """The value of a constant expression, or of the right-hand side of an equation; None for anything else."""
+    from sympy import Basic, Eq
+
+    if isinstance(expression, Eq):
+        expression = expression.rhs
+    if not isinstance(expression, Basic) or expression.free_symbols:
+        return None
+    try:
+        return complex(expression)
+    except (TypeError, ValueError, OverflowError):
+        return None
+
+
+@lru_cache(maxsize=4096)
+def _read_reference(gold: str) -> list[Any]:
+    """The reference as expressions; the same for each of many answers to a problem."""
+    from math_verify import parse
+
+    reference: list[Any] = parse(rf"\boxed{{{gold}}}", parsing_timeout=None)
+    if not reference:
+        raise ValueError(f"the reference {gold!r} cannot be read")
+    return reference
+
+
+def judge_pair(gold: str, response: str) -> dict[str, Any]:
+    """The verdict on one response."""
+    box = last_box(response)
+    answer = extract_answer(response)
+    result: dict[str, Any] = {"has_box": box is not None, "answer": (box or "")[:200]}
+    if answer is None:
+        return result | {"status": "no_answer"}
+    if len(answer) > MAX_ANSWER_CHARACTERS:
+        return result | {"status": "wrong", "message": f"an answer of {len(answer)} characters"}
+    try:
+        return result | {"status": "ok" if grade_pair(gold, answer) else "wrong"}
+    except MemoryError:
+        return result | {"status": "oom", "message": f"more than {MEMORY_LIMIT_BYTES >> 30} GiB"}
+
+
+def serve(requests: IO[str], verdicts: IO[str]) -> None:
+    """Judge until the input ends."""
+    verdicts.write(json.dumps({"is_ready": True}) + "\n")
+    verdicts.flush()
+    for line in requests:
+        request = json.loads(line)
+        signal.setitimer(signal.ITIMER_PROF, CPU_LIMIT_S)  # its signal, SIGPROF, is not caught: it ends the process
+        try:
+            result = judge_pair(request["gold"], request["response"])
+        except Exception as error:  # noqa: BLE001 - told to whoever asked, who counts it as nobody's answer
+            result = {"error": f"{type(error).__name__}: {error}"[:500]}
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        verdicts.write(json.dumps(result) + "\n")
+        verdicts.flush()
+
+
+def main() -> None:
+    """Entry point of the process; what libraries print goes to stderr, so that stdout holds verdicts alone."""
+    logging.disable(logging.CRITICAL)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # an interrupt is the asking process's to handle
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY_LIMIT_BYTES, MEMORY_LIMIT_BYTES))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    verdicts = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    import math_verify  # noqa: F401 - before the first limit runs
+
+    serve(sys.stdin, verdicts)

@@ -1,0 +1,188 @@
+"""Mathematics on the real files and the real grader: references, tricky pairs, pathological answers, threads."""
+
+import json
+import os
+import re
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from dft_eval.judging import judge_answer
+from dft_eval.records import Answer
+from dft_eval.tasks import math_grader
+from dft_eval.tasks.catalog import TASKS
+from dft_eval.tasks.math_golds import last_box, normalise_answer, read_gold
+from dft_eval.tasks.math_grader import GraderError, describe_grader, grade_response
+from dft_eval.tasks.math_worker import CPU_LIMIT_S, extract_answer
+
+from tests.eval.tasks.math_pairs import KNOWN_FALSE_NEGATIVES, PAIRS
+
+NAMES = {"math500": 500, "minerva_math": 272, "olympiadbench": 675, "aime24": 30, "amc23": 40}
+
+
+@pytest.fixture(scope="module")
+def tasks(data_dir):
+    return {name: TASKS[name](data_dir, "qwen-boxed") for name in NAMES}
+
+
+def judge(task, line, text, **fields):
+    return judge_answer(task, Answer(f"{task.name}/{line}", completion=text, **fields))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_prompts(tasks, data_dir, name):
+    samples = tasks[name].samples()
+    assert [s.sample_id for s in samples] == [f"{name}/{line}" for line in range(NAMES[name])]
+    assert all(
+        s.prompt.startswith("<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n<|im_start|>user\n")
+        and s.prompt.endswith("put your final answer within \\boxed{}.<|im_end|>\n<|im_start|>assistant\n")
+        for s in samples
+    )
+    bare = TASKS[name](data_dir, "bare").samples()
+    assert all(b.prompt and f"user\n{b.prompt}\nPlease" in s.prompt for b, s in zip(bare, samples, strict=True))
+    assert TASKS[name](data_dir, "bare-chat").samples()[0].prompt == ({"role": "user", "content": bare[0].prompt},)
+
+
+def test_a_tricky_pair_is_judged_right():
+    assert len(PAIRS) >= 80 and len(set(PAIRS)) == len(PAIRS)
+    wrong = []
+    for index, (gold, answer, is_right) in enumerate(PAIRS):
+        found = grade_response(normalise_answer(gold), f"First \\boxed{{0}}. Thus \\boxed{{{answer}}}.")["status"]
+        if (found == "ok") != is_right:
+            wrong.append((index, gold, answer, found))
+    assert [entry for entry in wrong if entry[3] == "ok"] == []  # no false positive
+    assert {entry[0] for entry in wrong} == KNOWN_FALSE_NEGATIVES
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NAMES)
+def test_every_reference_verifies_against_itself(tasks, name):
+    task = tasks[name]
+    scores = [judge(task, line, f"So \\boxed{{{gold}}}.") for line, gold in enumerate(task.golds.values())]
+    assert [score.sample_id for score in scores if not score.passed] == []  # no exception in any of the five files
+    columns = task.summarise(scores)
+    assert columns["average@1"].value == columns["average@1 (paper: each run rounded to 0.1)"].value == 1.0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NAMES)
+def test_a_reference_of_another_problem_is_seldom_right(tasks, name):
+    golds = list(tasks[name].golds.values())
+    scores = [judge(tasks[name], line, f"\\boxed{{{golds[line - 1]}}}") for line in range(len(golds))]
+    passed = [line for line, score in enumerate(scores) if score.passed and golds[line] != golds[line - 1]]
+    assert [(golds[line], golds[line - 1]) for line in passed] == ([("x=5", "5")] if name == "math500" else [])
+
+
+def test_minerva_accepts_powers_of_ten(tasks, data_dir):
+    task = tasks["minerva_math"]
+    rows = [json.loads(line) for line in (data_dir / "math/minerva_math.jsonl").read_text().splitlines()]
+    found = 0
+    for line, row in enumerate(rows):
+        if match := re.fullmatch(r"\s*([-\d.]+)e(-?\d+)\s*", read_gold("minerva_math", row)):
+            found += 1
+            right = f"\\boxed{{{match[1]} \\times 10^{{{int(match[2])}}}}}"
+            wrong = f"\\boxed{{{match[1]} \\times 10^{{{int(match[2]) + 1}}}}}"
+            assert judge(task, line, right).passed, row
+            assert not judge(task, line, wrong).passed, row
+    assert found == 58
+
+
+def test_what_counts_as_the_answer():
+    assert last_box("a \\boxed{1} b \\boxed{\\frac{2}{3}} c") == "\\frac{2}{3}"
+    assert last_box("\\boxed{\\boxed{7}}") == "\\boxed{7}" and last_box("\\fbox{7}") == "7"
+    assert last_box("\\boxed{\\{1,2\\}}") == "\\{1,2\\}" and last_box("\\boxed {3}") == "3"
+    assert last_box("\\boxed{4} then \\boxed{5") == "4" and last_box("\\boxed{5") is None and last_box("5") is None
+    assert (
+        extract_answer("so \\boxed{5") is None and extract_answer("") is None and extract_answer("\\boxed{ }") is None
+    )
+    assert grade_response("5", "so \\boxed{5")["status"] == "no_answer"
+    unboxed = grade_response("5", "The answer is 5.")
+    assert (unboxed["status"], unboxed["has_box"]) == ("ok", False)
+
+
+def test_what_follows_the_end_of_the_turn_is_not_the_answer(tasks):
+    text = "\\boxed{204}<|im_end|>\n<|im_start|>user\nAnother?\\boxed{3}"
+    assert judge(tasks["aime24"], 0, text).passed
+
+
+def test_statuses(tasks):
+    task = tasks["aime24"]
+    assert judge(task, 0, "", finish_reason="stop").status == "no_answer"
+    assert judge(task, 0, "\\boxed{203}", finish_reason="stop").status == "wrong"
+    assert judge(task, 0, "Let us see: 4+", finish_reason="length").status == "truncated"
+    assert judge(task, 0, "\\boxed{204} and so on", finish_reason="length").status == "ok"
+
+
+TOWER = "\\boxed{9^{9^{9^{9^{9}}}}}"
+PATHOLOGICAL = {
+    "a power tower": TOWER,
+    "factorials": "\\boxed{((99999999!)!)!}",
+    "a huge power": "\\boxed{(1+\\sqrt{2})^{10^{9}}+3^{10^{10}}}",
+    "megabytes of LaTeX": "\\boxed{" + "\\frac{1}{2}+" * 300_000 + "1}",
+    "unbalanced boxes": "\\boxed{" * 200_000,
+    "unbalanced braces": "{" * 500_000 + "\\boxed{3" + "}{" * 300_000,
+    "closing braces": "}" * 1_000_000,
+    "deep fractions": "\\boxed{" + "\\frac{1}{" * 400 + "2" + "}" * 400 + "}",
+    "no box, megabytes": "1+" * 1_000_000,
+    "control characters": "\\boxed{\0\x1b[2J\ud83d}",
+}
+
+
+@pytest.mark.slow
+def test_pathological_answers_end_without_stopping_the_others():
+    def timed(text):
+        start = time.monotonic()
+        return grade_response("204", text)["status"], time.monotonic() - start
+
+    texts = [text for bad in PATHOLOGICAL.values() for text in ("\\boxed{204}", bad)]
+    with ThreadPoolExecutor(4) as threads:
+        results = list(threads.map(timed, texts))
+    assert [status for status, _ in results[::2]] == ["ok"] * len(PATHOLOGICAL)
+    statuses = dict(zip(PATHOLOGICAL, (status for status, _ in results[1::2]), strict=True))
+    assert "ok" not in statuses.values(), statuses
+    assert max(seconds for _, seconds in results) < math_grader.WALL_LIMIT_S
+
+
+@pytest.mark.slow
+def test_a_hung_grading_is_killed_at_its_limit_and_the_next_one_is_judged():
+    gold = "\\int_0^{1} \\sin(x^{x^{x^{x}}}) \\prod_{k=1}^{10000000} (1+k!) dx"
+    start = os.times()
+    statuses = [grade_response("204", f"\\boxed{{{gold}}}")["status"], grade_response("204", TOWER)["status"]]
+    used = sum(os.times()[2:4]) - sum(start[2:4])
+    assert set(statuses) <= {"timeout", "wrong", "oom"} and used < 4 * CPU_LIMIT_S + 10
+    assert grade_response("204", "\\boxed{204}")["status"] == "ok"
+
+
+def test_a_grader_killed_from_outside_is_nobodys_answer():
+    assert grade_response("5", "\\boxed{5}")["status"] == "ok"
+    for worker in math_grader._idle:
+        worker._process.kill()
+        worker._process.wait()
+    with pytest.raises(GraderError):
+        for _ in range(len(math_grader._idle)):
+            grade_response("5", "\\boxed{5}")
+    math_grader._idle.clear()
+    assert grade_response("5", "\\boxed{5}")["status"] == "ok"
+
+
+def test_average_at_k(tasks):
+    task = tasks["aime24"]
+    golds = list(task.golds.values())
+    scores = [
+        judge(task, line, f"\\boxed{{{golds[line] if (line + repeat) % 7 == 0 else '1000000'}}}", repeat=repeat)
+        for repeat in range(4)
+        for line in range(30)
+    ]
+    columns = task.summarise(scores)
+    runs = [sum((line + repeat) % 7 == 0 for line in range(30)) for repeat in range(4)]
+    assert next(iter(columns)) == "average@4" and columns["average@4"].value == pytest.approx(sum(runs) / 120)
+    rounded = columns["average@4 (paper: each run rounded to 0.1)"]
+    assert rounded.value == pytest.approx(sum(round(100 * run / 30, 1) for run in runs) / 400, abs=1e-12)
+    assert rounded.low is None and rounded.value != columns["average@4"].value
+    assert columns["without a box"].value == columns["truncated"].value == 0.0
+
+
+def test_the_fingerprint_names_what_the_score_depends_on(tasks):
+    fingerprint = tasks["amc23"].fingerprint()
+    assert fingerprint == describe_grader()
+    assert {"grader", "math-verify", "sympy", "latex2sympy2-extended", "antlr4-python3-runtime"} < set(fingerprint)

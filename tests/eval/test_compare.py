@@ -1,0 +1,107 @@
+"""`dft report` on run folders that the real scorer made."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from dft_eval.compare import build_comparison
+from dft_eval.errors import ConfigError
+from dft_eval.local_pool import LocalPool
+from dft_eval.paper_results import paper_results
+from dft_eval.report import write_report
+from dft_eval.score_run import ScoreRequest, score_file
+
+from tests.eval.arithmetic import CATALOG, NUM_SAMPLES, write_samples
+
+DFT = Path(sys.executable).with_name("dft")
+
+pytestmark = pytest.mark.usefixtures("arithmetic_data")
+
+
+@pytest.fixture
+def runs(tmp_path, arithmetic_data):
+    """`first` is wrong in every third sum, `second` in none, `third` lacks ten answers."""
+    right = {a: str(2 * a + 3) for a in range(NUM_SAMPLES)}
+    for model, answers, count in (("first", None, NUM_SAMPLES), ("second", right, NUM_SAMPLES), ("third", right, 30)):
+        samples = write_samples(tmp_path / f"{model}.jsonl", answers, count)
+        request = ScoreRequest("arithmetic", samples, tmp_path / model / "arithmetic")
+        score_file(request, CATALOG, LocalPool(num_workers=1))
+    return tmp_path
+
+
+def test_two_models(runs, tmp_path):
+    report = build_comparison([runs / "first", runs / "second"])
+    assert report.headline == "second against first, 1 benchmarks: better on 1, worse on 0, no decision on 0"
+    scores, differences = report.sections[0].tables
+    assert scores.columns == ("Benchmark", "first", "second", "Paper") and report.sections[0].title == "Test"
+    assert [cell.text for cell in scores.rows[0]] == ["arithmetic", "65.0", "100.0", "-"]
+    assert differences.rows[0][1].text == "+35.0 better" and differences.rows[0][1].tone == "good"
+    found = report.results["differences"][0]
+    assert found["estimate"]["value"] == pytest.approx(0.35) and found["holm_p_value"] == found["p_value"] < 0.01
+    files = write_report(report, tmp_path)
+    assert json.loads(files.json.read_text())["results"]["first_model"] == "first"
+    for path in (files.markdown, files.html):
+        assert "+35.0 better" in path.read_text() and "PARTIAL" not in path.read_text()
+    assert "http" not in files.html.read_text().replace("http-equiv", "")
+
+
+def test_a_partial_run_is_marked_and_not_compared(runs):
+    report = build_comparison([runs / "first", runs / "third"])
+    assert report.banners == ("PARTIAL: third on arithmetic: 10 of 40 answers are missing.",)
+    scores, differences = report.sections[0].tables
+    assert scores.rows[0][2].text.startswith("PARTIAL 100.0") and differences.rows[0][1].text == "-"
+    assert report.results["differences"] == [] and report.sections[1].tables[0].rows[1][-1].text == "10"
+
+
+@pytest.mark.parametrize("name", ["protocol", "prompt_sha256", "data_sha256", "fingerprint"])
+def test_runs_that_differ_in_more_than_the_model_are_refused(runs, name):
+    file = runs / "second/arithmetic/run.json"
+    content = json.loads(file.read_text())
+    content["settings"][name] = "other"
+    file.write_text(json.dumps(content))
+    with pytest.raises(ConfigError, match=f"cannot be compared: {name}"):
+        build_comparison([runs / "first", runs / "second"])
+
+
+def test_what_is_no_run_or_a_run_twice_is_refused(runs, tmp_path):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ConfigError, match="holds no run folder"):
+        build_comparison([tmp_path / "empty"])
+    shutil.copytree(runs / "first", tmp_path / "elsewhere/first")
+    with pytest.raises(ConfigError, match="are both first on arithmetic"):
+        build_comparison([runs / "first", tmp_path / "elsewhere/first"])
+
+
+def test_the_papers_figures():
+    assert [r.percent for r in paper_results("aime24") if r.model == "Qwen2.5-Math-1.5B"] == [4.16, 1.87, 6.87]
+    assert [r.percent for r in paper_results("multipl_e/js") if r.model == "Qwen2.5-Coder-7B"] == [60.87, 65.22, 63.35]
+    assert {r.source for r in paper_results("nq_open")} == {"section 4.5"} and not paper_results("arithmetic")
+
+
+def test_the_papers_column_goes_by_the_papers_names(runs):
+    for name, expected in (("Qwen/Qwen2.5-3B", 1), ("Qwen/Qwen2.5-3B-Instruct", 0), ("Qwen/Qwen2.5-32B", 0)):
+        for file in (runs / "first/arithmetic").glob("*.json"):
+            content = json.loads(file.read_text())
+            settings = content["settings"] if file.name == "run.json" else content
+            settings["task"] = "humaneval"
+            if file.name == "run.json":
+                settings["model"] = name
+            file.write_text(json.dumps(content))
+        table = build_comparison([runs / "first"]).sections[0].tables[0]
+        assert table.rows[0][-1].text == ("43.3 / 41.5 / 45.7" if expected else "-")
+        assert ("Qwen2.5-3B (Table 3)" in table.note) == bool(expected)
+
+
+def test_the_command(runs, tmp_path):
+    command = [DFT, "report", runs / "first", runs / "second", "--out", tmp_path / "report", "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["results"]["first_model"] == "first"
+    assert sorted(path.name for path in (tmp_path / "report").iterdir()) == ["report.html", "report.json", "report.md"]
+    done = subprocess.run([DFT, "report", "--help"], capture_output=True, text=True, check=False)
+    assert done.stdout.strip().splitlines()[-1].lstrip().startswith("Example: dft report")
+    done = subprocess.run([DFT, "report", tmp_path / "report"], capture_output=True, text=True, check=False)
+    assert done.returncode == 2 and "holds no run folder" in done.stderr
