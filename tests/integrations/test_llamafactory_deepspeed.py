@@ -4,13 +4,11 @@ Sequences differ in length, and in the first step every label of the second rank
 """
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from tests.integrations import tiny, tiny_vl
+from tests.integrations import forked_ranks, tiny, tiny_vl
 from tests.integrations.llamafactory_runs import config, history, run_in_process
 
 pytestmark = [pytest.mark.llamafactory, pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
@@ -83,13 +81,7 @@ def configure(tmp_path_factory):
 def spread_runs(configure, tmp_path_factory):
     """Every two-rank run, from one warm process."""
     jobs = {f"{name}-{how}": configure(name, how) for name, how in SPREADS}
-    file = tmp_path_factory.mktemp("jobs") / "jobs.json"
-    file.write_text(json.dumps(jobs))
-    command = [sys.executable, "-m", "tests.integrations.forked_ranks", str(file)]
-    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=900, check=False)
-    assert result.returncode == 0, result.stderr[-4000:]
-    codes = json.loads(result.stdout.strip().splitlines()[-1])
-    return {name: (codes[name], Path(settings["output_dir"])) for name, settings in jobs.items()}
+    return forked_ranks.run_all(jobs, tmp_path_factory.mktemp("jobs") / "jobs.json")
 
 
 @pytest.fixture(scope="module")

@@ -4,13 +4,11 @@ Sequences differ in length, and in the first step every label of the second rank
 """
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from tests.integrations import tiny, tiny_vl
+from tests.integrations import forked_ranks, tiny, tiny_vl
 from tests.integrations.swift_runs import ROOT, config, logged, run_in_process, write_data
 
 pytestmark = [pytest.mark.swift, pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
@@ -72,13 +70,7 @@ def spread_runs(configure, tmp_path_factory):
     for how in LORA_SPREADS:
         jobs[f"text-lora-{how}"] = configure("text-lora", how)
         jobs[f"text-lora-{how}-native"] = configure("text-lora", how, native=True)
-    file = tmp_path_factory.mktemp("jobs") / "jobs.json"
-    file.write_text(json.dumps(jobs))
-    command = [sys.executable, "-m", "tests.integrations.forked_ranks", str(file)]
-    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=900, check=False)
-    assert result.returncode == 0, result.stderr[-4000:]
-    codes = json.loads(result.stdout.strip().splitlines()[-1])
-    return {name: (codes[name], Path(settings["output_dir"])) for name, settings in jobs.items()}
+    return forked_ranks.run_all(jobs, tmp_path_factory.mktemp("jobs") / "jobs.json")
 
 
 @pytest.fixture(scope="module")
