@@ -2,7 +2,6 @@
 
 import pytest
 from dft_eval.records import Answer
-from dft_eval.sandbox.choose import open_sandbox
 
 pytestmark = pytest.mark.slow
 
@@ -47,14 +46,6 @@ EXITS = {
 RETURNS = {"cpp": "return -1;", "java": "return -1;", "cs": "return -1;", "ts": "return -1;", "js": "return -1;"}
 
 
-@pytest.fixture(params=["bubblewrap", "landlock"])
-def backend(request, monkeypatch):
-    monkeypatch.setenv("DFT_SANDBOX", request.param)
-    open_sandbox.cache_clear()
-    yield request.param
-    open_sandbox.cache_clear()
-
-
 @pytest.mark.parametrize("attack", PYTHON)
 @pytest.mark.parametrize("name", ["humaneval", "humaneval_plus", "multipl_e/python"])
 def test_python_verdicts_cannot_be_forged(backend, name, attack, open_code_task):
@@ -67,6 +58,8 @@ def test_python_verdicts_cannot_be_forged(backend, name, attack, open_code_task)
 
 @pytest.mark.parametrize("language", EXITS)
 def test_early_exits_pass_by_no_rule(backend, language, open_code_task):
+    if (backend, language) == ("landlock", "cs"):
+        pytest.skip("C# is refused there")
     task = open_code_task(f"multipl_e/{language}")
     attacks = EXITS[language] + ([DUMP_SELF[language]] if language in DUMP_SELF else [])
     for attack in attacks:

@@ -14,7 +14,7 @@ EXPLAINED = {
     "php": {"HumanEval_16_count_distinct_characters"},  # PHP 8 and the recorded PHP 7 differ
     "sh": {"HumanEval_92_any_int", "HumanEval_47_median"},  # `bc` was not installed there
 }
-NUM_QUICK = 10
+NUM_QUICK = 8
 
 
 def compare(data_dir, language, limit=None):
@@ -56,7 +56,10 @@ def compare_evalplus(data_dir, limit=None):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("language", LANGUAGES)
-def test_recorded_verdicts_are_reproduced(language, open_code_task, data_dir):
+def test_recorded_verdicts_are_reproduced(backend, language, open_code_task, data_dir):
+    if (backend, language) == ("landlock", "cs"):
+        assert "mono" in TASKS["multipl_e/cs"](data_dir, "strict").missing()[0].what  # refused, never scored
+        return
     open_code_task(f"multipl_e/{language}")
     _, differ = compare(data_dir, language, NUM_QUICK)
     assert differ <= EXPLAINED.get(language, set())
