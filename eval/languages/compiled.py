@@ -13,11 +13,13 @@ from dft_eval.languages.base import (
     Sentinel,
     as_bytes,
     binary,
+    new_sentinel,
 )
 from dft_eval.languages.precompiled import precompiled_headers
-from dft_eval.sandbox.choose import Sandbox
+from dft_eval.sandbox.choose import Sandbox, open_sandbox
 from dft_eval.sandbox.program import ArtifactError, Command, Limits, Outcome, collecting, infra_error, read_artifacts
 from dft_eval.sandbox.run import run_command
+from dft_eval.tasks.base import Missing
 
 
 class Cpp(Language):
@@ -79,6 +81,10 @@ class CSharp(Language):
     binaries: ClassVar[tuple[str, ...]] = ("mcs", "mono")
     version_command: ClassVar[tuple[str, ...]] = ("mono", "--version")
 
+    def missing(self) -> tuple[Missing, ...]:
+        """Mono, and a sandbox it runs in: it needs `/proc/self` in every process, which landlock does not give."""
+        return super().missing() or _missing_runtime(self, open_sandbox())
+
     def execute(self, source: str, sentinel: Sentinel, sandbox: Sandbox, limits: Limits) -> Execution:
         """Compile and run; failed assertions go to stderr, the sentinel is printed where `Main` ends."""
         ending = "".join(f'global::System.Console.Out.Write("{half}");' for half in (sentinel.first, sentinel.second))
@@ -90,6 +96,15 @@ class CSharp(Language):
         env = {"MONO_TRACE_LISTENER": "Console.Error"}
         command = Command((binary("mono"), "Program.exe"), compiled, limits=limits, env=env)
         return Execution(True, run_command(sandbox, command))
+
+
+def _missing_runtime(language: CSharp, sandbox: Sandbox) -> tuple[Missing, ...]:
+    sentinel = new_sentinel()
+    outcome = language.execute("class P { static void Main() {\n}\n}\n", sentinel, sandbox, Limits()).outcome
+    if outcome.status == "ok" and outcome.stdout.decode(errors="replace") == sentinel.text:
+        return ()
+    said = outcome.reason or outcome.stderr.decode(errors="replace").strip().partition("\n")[0]
+    return (Missing(f"a sandbox mono runs in (under {sandbox.name}: {said[:200]})", "DFT_SANDBOX=bubblewrap"),)
 
 
 def _compile(

@@ -30,7 +30,7 @@ LIMITS = Limits(cpu_s=60, wall_s=300, memory_mib=4096)
 _REFERENCE_LIMITS = Limits(cpu_s=120, wall_s=600, memory_mib=4096, output_mib=256)
 _MIN_CALL_LIMIT_S = 1.0
 _CALL_LIMIT_FACTOR = 4.0
-_CACHE_VERSION = 2
+_CACHE_VERSION = 3
 _KEPT_BYTES = 256 << 20
 
 

@@ -1,6 +1,8 @@
 """Code tasks on the real toolchains."""
 
 import pytest
+from dft_eval.languages.typescript_checker import close_checkers
+from dft_eval.sandbox.choose import open_sandbox
 from dft_eval.tasks.catalog import TASKS
 
 from tests.conftest import require
@@ -17,3 +19,19 @@ def open_code_task(data_dir):
         return task
 
     return open_task
+
+
+@pytest.fixture(autouse=True, scope="module")
+def no_checker_stays():
+    """The TypeScript checker would outlive these tests and be found by others."""
+    yield
+    close_checkers()
+
+
+@pytest.fixture(params=["bubblewrap", "landlock"])
+def backend(request, monkeypatch):
+    """Code tasks isolate by this backend."""
+    monkeypatch.setenv("DFT_SANDBOX", request.param)
+    open_sandbox.cache_clear()
+    yield request.param
+    open_sandbox.cache_clear()

@@ -2,7 +2,6 @@
 
 import pytest
 from dft_eval.records import Answer
-from dft_eval.sandbox.choose import open_sandbox
 
 pytestmark = pytest.mark.slow
 
@@ -22,6 +21,8 @@ PYTHON = {
     "kills-the-judge": "    import os\n    os.kill(os.getppid(), 9)\n",
     "reads-the-judge": "    import os\n    for path in (f'/proc/{os.getppid()}/mem', f'/proc/{os.getppid()}/fd/0', '/proc/1/mem'):\n"  # noqa: E501
     "        try: open(path, 'rb').read(10); os._exit(0)\n        except OSError: pass\n    return None\n",
+    "claims-a-digest": "    from __main__ import LongText\n    class A(LongText):\n"
+    "        def __eq__(self, o): return True\n    return A(1, '')\n",
     "replaces-json": "    import json, builtins\n    json.dumps = lambda *a, **k: '[true]'\n    return None\n",
 }
 DUMP_SELF = {
@@ -45,14 +46,6 @@ EXITS = {
 RETURNS = {"cpp": "return -1;", "java": "return -1;", "cs": "return -1;", "ts": "return -1;", "js": "return -1;"}
 
 
-@pytest.fixture(params=["bubblewrap", "landlock"])
-def backend(request, monkeypatch):
-    monkeypatch.setenv("DFT_SANDBOX", request.param)
-    open_sandbox.cache_clear()
-    yield request.param
-    open_sandbox.cache_clear()
-
-
 @pytest.mark.parametrize("attack", PYTHON)
 @pytest.mark.parametrize("name", ["humaneval", "humaneval_plus", "multipl_e/python"])
 def test_python_verdicts_cannot_be_forged(backend, name, attack, open_code_task):
@@ -65,6 +58,8 @@ def test_python_verdicts_cannot_be_forged(backend, name, attack, open_code_task)
 
 @pytest.mark.parametrize("language", EXITS)
 def test_early_exits_pass_by_no_rule(backend, language, open_code_task):
+    if (backend, language) == ("landlock", "cs"):
+        pytest.skip("C# is refused there")
     task = open_code_task(f"multipl_e/{language}")
     attacks = EXITS[language] + ([DUMP_SELF[language]] if language in DUMP_SELF else [])
     for attack in attacks:

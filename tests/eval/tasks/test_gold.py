@@ -14,8 +14,12 @@ from tests.conftest import require
 pytestmark = pytest.mark.slow
 
 
-def score_all(task, completion_of):
-    answers = [Answer(sample_id, completion=completion_of(problem)) for sample_id, problem in task.problems.items()]
+NUM_STUBS = 40
+
+
+def score_all(task, completion_of, limit=None):
+    problems = list(task.problems.items())[:limit]
+    answers = [Answer(sample_id, completion=completion_of(problem)) for sample_id, problem in problems]
     with ThreadPoolExecutor(2) as pool:
         return list(pool.map(task.score, answers))
 
@@ -26,24 +30,8 @@ def test_canonical_solutions_pass_and_stubs_fail(name, open_code_task):
     scores = score_all(task, lambda problem: problem["canonical_solution"])
     assert [score for score in scores if score.passed is not True] == []
     assert all(set(score.detail["verdicts"].values()) == {"ok"} for score in scores)
-    scores = score_all(task, lambda problem: "    pass\n")
+    scores = score_all(task, lambda problem: "    pass\n", NUM_STUBS)
     assert [score for score in scores if score.passed is not False] == []
-
-
-def test_recorded_evalplus_verdicts_are_reproduced(open_code_task, data_dir):
-    """EvalPlus' own verdicts on the 1.5B base model's samples, base and plus; 40 of 164 here."""
-    task = open_code_task("humaneval_plus", "qwen-base")
-    folder = data_dir / "replay" / "qwen2.5-coder-1.5b-base" / "evalplus"
-    recorded = json.loads((folder / "generated_eval_results.json").read_text())["eval"]
-    differ = []
-    for sample_id in list(task.problems)[:40]:
-        (entry,) = recorded[sample_id]
-        score = task.score(Answer(sample_id, program=entry["solution"]))
-        found = [score.detail["verdicts"][name] == "ok" for name in ("base", "plus")]
-        both = entry["base_status"] == entry["plus_status"] == "pass"
-        if found != [entry["base_status"] == "pass", both]:
-            differ.append((sample_id, found, entry["base_status"], entry["plus_status"]))
-    assert differ == []
 
 
 def test_evalplus_itself_agrees_on_ten_problems(open_code_task, data_dir, tmp_path):

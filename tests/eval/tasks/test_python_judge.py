@@ -6,7 +6,17 @@ import json
 import math
 
 import pytest
-from dft_eval.tasks.python_judge import SubFloat, SubInt, decode, encode, is_close, is_floats, show
+from dft_eval.tasks.python_judge import (
+    LongText,
+    SubFloat,
+    SubInt,
+    decode,
+    encode,
+    encode_briefly,
+    is_close,
+    is_floats,
+    show,
+)
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -80,3 +90,24 @@ def test_floats_are_what_evalplus_takes_for_floats():
 
 def test_huge_integers_are_shown_in_no_time():
     assert show(2**10_000_000) == "an integer of 10000001 bits"
+
+
+def test_long_texts_are_compared_by_their_digests():
+    class Liar(str):
+        def __eq__(self, other):
+            return True
+
+        def __len__(self):
+            return 0
+
+        __hash__ = None
+
+    text = "0 1 \ud800" * 20_000
+    brief = decode(encode_briefly(text))
+    assert isinstance(brief, LongText)
+    assert brief == decode(encode_briefly(text)) == decode(encode(brief)) == decode(encode_briefly(Liar(text)))
+    assert brief != decode(encode_briefly(text + " "))
+    assert brief != decode(encode_briefly(Liar(text[:-1] + "1")))
+    assert brief != text
+    assert not is_floats(brief)
+    assert decode(encode_briefly("short")) == "short"
