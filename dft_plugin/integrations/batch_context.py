@@ -14,8 +14,8 @@ from dft_plugin.core.label_tags import MAX_TOKENS, TaggedLabels, untag_labels
 from dft_plugin.core.objective import Objective
 from dft_plugin.errors import InputError
 from dft_plugin.integrations.loss_head import LossHead
+from dft_plugin.integrations.mean_weight import MeanWeight
 from dft_plugin.integrations.reference_model import reference_forward
-from dft_plugin.integrations.step_state import MeanWeight
 
 
 class BatchContext:

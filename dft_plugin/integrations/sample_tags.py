@@ -11,7 +11,7 @@ from typing import Any
 
 from dft_plugin.config import LossConfig
 from dft_plugin.core.label_tags import route_key, tag_labels
-from dft_plugin.errors import InputError, OptionError
+from dft_plugin.errors import InputError
 from dft_plugin.loss_route import Route
 
 REF_COLUMN = "ref_logps"
@@ -133,34 +133,3 @@ def reference_column(labels: Sequence[int], logps: Sequence[float], tokenizer: A
         "labels_crc32": labels_crc32(labels),
         "logps": [float(logp) for logp in logps],
     }
-
-
-def full_weight_ids(tokens: Sequence[str | int], tokenizer: Any, eos_ids: Sequence[int]) -> tuple[int, ...]:
-    """Ids of the option `full_weight_tokens`.
-
-    Args:
-        tokens: Texts, ids, or "eos".
-        tokenizer: The run's transformers tokenizer.
-        eos_ids: What "eos" stands for.
-
-    Raises:
-        OptionError: a text that is not one token, or an id outside the vocabulary.
-    """
-    ids: list[int] = []
-    for token in tokens:
-        if token == "eos":
-            if not eos_ids:
-                raise OptionError("full_weight_tokens: 'eos', but the tokenizer has no end-of-sequence token.")
-            ids += eos_ids
-        elif isinstance(token, str):
-            found = tokenizer.encode(token, add_special_tokens=False)
-            if len(found) != 1:
-                raise OptionError(
-                    f"full_weight_tokens: {token!r} is {len(found)} tokens of this tokenizer; one is accepted."
-                )
-            ids += found
-        elif 0 <= token < len(tokenizer):
-            ids.append(token)
-        else:
-            raise OptionError(f"full_weight_tokens: id {token} is outside the vocabulary of {len(tokenizer)}.")
-    return tuple(dict.fromkeys(ids))

@@ -15,11 +15,11 @@ from dft_plugin.core.logits_loss import logits_loss
 from dft_plugin.core.reduction import LossOutput
 from dft_plugin.errors import ConflictError, DftError, InputError, IntegrationError, LossNotLiveError
 from dft_plugin.integrations.batch_context import BatchContext
+from dft_plugin.integrations.full_weight import full_weight_ids
 from dft_plugin.integrations.gathered_stats import GatheredStats, Window
 from dft_plugin.integrations.loss_head import HeadPass, LossHead, find_head
+from dft_plugin.integrations.mean_weight import MeanWeight
 from dft_plugin.integrations.reference_model import require_adapter
-from dft_plugin.integrations.sample_tags import full_weight_ids
-from dft_plugin.integrations.step_state import MeanWeight, eos_token_ids
 
 
 class TrainerLoss:
@@ -77,7 +77,7 @@ class TrainerLoss:
         self._placeholders = tuple(value for name in names if (value := getattr(config, name, None)) is not None)
         if shared.full_weight_tokens:
             self.objective = self.config.training_objective(
-                full_weight_ids(shared.full_weight_tokens, tokenizer, eos_token_ids(tokenizer, model))
+                full_weight_ids(shared.full_weight_tokens, tokenizer, model)
             )
         if "ref_logits" in self.objective.needs:
             require_adapter(model)

@@ -1,9 +1,6 @@
-"""What the loss remembers from one optimiser step to the next."""
+"""The mean weight that `renormalise: mean_one` divides by, from one optimiser step to the next."""
 
 from __future__ import annotations
-
-from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -41,11 +38,3 @@ class MeanWeight:
         total, count = sums.tolist()
         if total > 0:
             self.value = total / count
-
-
-def eos_token_ids(tokenizer: Any, model: Any) -> Sequence[int]:
-    """What ends a turn or a text: the tokenizer's end-of-sequence token and the model's own, without repeats."""
-    config = getattr(model, "generation_config", None)  # absent on models that do not generate
-    found = getattr(config, "eos_token_id", None)
-    ids = [tokenizer.eos_token_id, *(found if isinstance(found, list) else [found])]
-    return [token for token in dict.fromkeys(ids) if token is not None]
