@@ -13,18 +13,10 @@ import json
 import os
 from pathlib import Path
 
+from dft_plugin.demo.bpe_tokenizer import make_bpe_tokenizer
 from dft_plugin.errors import MissingPrerequisiteError
 
 NUM_TRAIN, NUM_EVAL = 7473, 256
-_QWEN_WORDS = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}"
-    r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-)
-_SPECIAL_TOKENS = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
-_CHAT_TEMPLATE = (
-    "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
-    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
-)
 
 
 def write_inputs(out: Path, data_dir: Path, *, vocab_size: int = 1000, seed: int = 0) -> None:
@@ -70,27 +62,9 @@ def _write_messages(path: Path, rows: list[dict[str, str]]) -> None:
 
 def _write_model(folder: Path, texts: list[str], vocab_size: int, seed: int) -> None:
     import torch
-    from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
-    from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
+    from transformers import Qwen2Config, Qwen2ForCausalLM
 
-    bpe = Tokenizer(models.BPE())
-    # Qwen's own splitting: newer transformers put it in place of whatever the file of a Qwen2 model says
-    bpe.normalizer = normalizers.NFC()
-    bpe.pre_tokenizer = pre_tokenizers.Sequence(
-        [
-            pre_tokenizers.Split(Regex(_QWEN_WORDS), "isolated"),
-            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
-        ]
-    )
-    bpe.decoder = decoders.ByteLevel()
-    alphabet = pre_tokenizers.ByteLevel.alphabet()
-    trainer = trainers.BpeTrainer(
-        vocab_size=vocab_size, special_tokens=_SPECIAL_TOKENS, initial_alphabet=alphabet, show_progress=False
-    )
-    bpe.train_from_iterator(texts, trainer)
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=bpe, eos_token=_SPECIAL_TOKENS[2], pad_token=_SPECIAL_TOKENS[0], chat_template=_CHAT_TEMPLATE
-    )
+    tokenizer = make_bpe_tokenizer(texts, vocab_size=vocab_size)
     config = Qwen2Config(
         vocab_size=len(tokenizer),
         hidden_size=64,

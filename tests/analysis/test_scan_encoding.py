@@ -5,8 +5,9 @@ import pytest
 from dft_plugin.analysis.scan_data import Dataset
 from dft_plugin.analysis.scan_encoding import Encoder, choose_protocol
 from dft_plugin.analysis.scan_formats import Row, Turn
+from dft_plugin.demo.bpe_tokenizer import make_bpe_tokenizer
 from dft_plugin.errors import ConfigError, InputError
-from tests.integrations.tiny import make_tokenizer
+from tests.integrations.tiny import VOCAB_SIZE
 
 TURNS = (Turn("user", "What is 1+2?"), Turn("assistant", "it is 3"), Turn("user", "and?"), Turn("assistant", "4"))
 MARKED = (
@@ -22,7 +23,7 @@ REWRITING = (  # only the last answer is written out
 
 @pytest.fixture
 def tokenizer():
-    return make_tokenizer(["What is the sum of it and what remains 0123456789+=?"])
+    return make_bpe_tokenizer(["What is the sum of it and what remains 0123456789+=?"], vocab_size=VOCAB_SIZE)
 
 
 def row(*turns, text=""):

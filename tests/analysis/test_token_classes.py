@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from dft_plugin.analysis.token_classes import CLASSES, TokenClasses, class_of_text
+from dft_plugin.demo.bpe_tokenizer import make_bpe_tokenizer
 from tests.conftest import require
 
 EOS, TEMPLATE, DIGITS, CODE, IMAGE, OTHER = range(6)
@@ -18,7 +19,7 @@ def tokenizer():
     from tests.integrations import tiny
 
     texts = [row["question"] + row["answer"] for row in tiny.samples(50)]
-    return tiny.make_tokenizer(texts, extra_tokens=("<|image_pad|>", "</s>"))
+    return make_bpe_tokenizer(texts, vocab_size=tiny.VOCAB_SIZE, extra_tokens=("<|image_pad|>", "</s>"))
 
 
 def _has_transformers():

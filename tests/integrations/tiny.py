@@ -6,11 +6,9 @@ import json
 import random
 from pathlib import Path
 
-QWEN_WORDS = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}"
-    r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-)
-SPECIAL_TOKENS = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
+from dft_plugin.demo.bpe_tokenizer import make_bpe_tokenizer
+
+VOCAB_SIZE = 320
 
 
 def samples(count: int, *, seed: int = 0) -> list[dict[str, str]]:
@@ -23,36 +21,6 @@ def samples(count: int, *, seed: int = 0) -> list[dict[str, str]]:
         padding = " ".join(rng.choices(words, k=rng.randrange(1, 25)))
         rows.append({"question": f"What is {a}+{b}? {padding}", "answer": f"{padding} {a}+{b}={a + b}"})
     return rows
-
-
-def make_tokenizer(texts: list[str], *, extra_tokens: tuple[str, ...] = ()):
-    """A byte-level BPE tokenizer with Qwen's special tokens and chat template."""
-    from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
-    from transformers import PreTrainedTokenizerFast
-
-    bpe = Tokenizer(models.BPE())
-    # Qwen's own splitting: newer transformers put it in place of whatever the file of a Qwen2 model says
-    bpe.normalizer = normalizers.NFC()
-    bpe.pre_tokenizer = pre_tokenizers.Sequence(
-        [
-            pre_tokenizers.Split(Regex(QWEN_WORDS), "isolated"),
-            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
-        ]
-    )
-    bpe.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=320,
-        special_tokens=[*SPECIAL_TOKENS, *extra_tokens],
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
-    )
-    bpe.train_from_iterator(texts, trainer)
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=bpe, eos_token="<|im_end|>", pad_token="<|endoftext|>")
-    tokenizer.chat_template = (
-        "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
-        "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
-    )
-    return tokenizer
 
 
 def make_text_model(
@@ -71,7 +39,7 @@ def make_text_model(
     import torch
     from transformers import Qwen2Config, Qwen2ForCausalLM
 
-    tokenizer = make_tokenizer([row["question"] + row["answer"] for row in samples(50)])
+    tokenizer = make_bpe_tokenizer([row["question"] + row["answer"] for row in samples(50)], vocab_size=VOCAB_SIZE)
     torch.manual_seed(seed)
     config = Qwen2Config(
         vocab_size=len(tokenizer) + 3,

@@ -6,7 +6,8 @@ import json
 import random
 from pathlib import Path
 
-from tests.integrations.tiny import make_tokenizer, samples
+from dft_plugin.demo.bpe_tokenizer import make_bpe_tokenizer
+from tests.integrations.tiny import VOCAB_SIZE, samples
 
 VISION_TOKENS = ("<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>")
 
@@ -18,7 +19,8 @@ def make_vl_model(folder: Path, *, tie_word_embeddings: bool = False, seed: int 
     from transformers.models.qwen2_vl.image_processing_qwen2_vl import Qwen2VLImageProcessor
     from transformers.models.qwen2_vl.video_processing_qwen2_vl import Qwen2VLVideoProcessor
 
-    tokenizer = make_tokenizer([row["question"] + row["answer"] for row in samples(50)], extra_tokens=VISION_TOKENS)
+    texts = [row["question"] + row["answer"] for row in samples(50)]
+    tokenizer = make_bpe_tokenizer(texts, vocab_size=VOCAB_SIZE, extra_tokens=VISION_TOKENS)
     tokenizer.image_token, tokenizer.video_token = "<|image_pad|>", "<|video_pad|>"
     ids = {token: tokenizer.convert_tokens_to_ids(token) for token in VISION_TOKENS}
     config = Qwen2_5_VLConfig(
