@@ -10,18 +10,14 @@ from __future__ import annotations
 import hashlib
 import json
 import tempfile
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
 import platformdirs
-from dft_eval.languages import python
-from dft_eval.records import Answer
-from dft_eval.sandbox.choose import open_sandbox
 from dft_eval.sandbox.program import Limits
-from dft_eval.tasks.base import DataFile, Missing
-from dft_eval.tasks.code_task import CodeTask, Problem
-from dft_eval.tasks.humaneval import python_program
+from dft_eval.tasks.base import DataFile
+from dft_eval.tasks.code_task import Problem
+from dft_eval.tasks.humaneval import HumanEval
 from dft_eval.tasks.python_judge import encode
 from dft_eval.tasks.python_programs import Verdict, ask_judge, judge_python
 
@@ -38,7 +34,7 @@ class NoReferenceError(RuntimeError):
     """The reference solution gave no outputs to compare with."""
 
 
-class HumanEvalPlus(CodeTask):
+class HumanEvalPlus(HumanEval):
     """Two verdicts: `base` on the original inputs, `plus` on all of them, which is the one that counts."""
 
     name: ClassVar[str] = "humaneval_plus"
@@ -49,7 +45,6 @@ class HumanEvalPlus(CodeTask):
             "e62f4130146963d969da64553f407a66e52d095adbfed4ee6733b4d59e14a3ed",
         ),
     )
-    max_new_tokens: ClassVar[int] = 768
 
     @property
     def deciding_verdict(self) -> str:
@@ -60,18 +55,6 @@ class HumanEvalPlus(CodeTask):
     def verdict_names(self) -> tuple[str, ...]:
         """The verdicts in `detail`."""
         return ("base", "plus")
-
-    def missing_tools(self) -> Sequence[Missing]:
-        """Python and NumPy."""
-        return python.missing()
-
-    def fingerprint(self) -> dict[str, str]:
-        """Their versions and the sandbox's kind."""
-        return {**python.fingerprint(), "sandbox": open_sandbox().name}
-
-    def program(self, problem: Problem, answer: Answer) -> str:
-        """As in HumanEval."""
-        return python_program(problem, answer, self.protocol)
 
     def judge(self, problem: Problem, program: str) -> dict[str, Verdict]:
         """Both verdicts; after a failure on the original inputs the others are not tried."""
