@@ -77,25 +77,14 @@ def find_swift(python: Path | None) -> Path | None:
     )
 
 
-def _llamafactory_settings(arm: Arm) -> dict[str, Any]:
-    data = Path(arm.data)
+def _shared_settings(arm: Arm) -> dict[str, Any]:
+    """What both frameworks call by the same name."""
     return {
-        "model_name_or_path": arm.model,
-        "stage": "sft",
-        "do_train": True,
-        "finetuning_type": "full",
         "loss_type": arm.loss_type,
-        **({"loss_config": json.loads(arm.loss_config)} if arm.loss_config else {}),
-        "dataset": data.stem,
-        "dataset_dir": str(data.parent),
         "template": arm.template,
-        "cutoff_len": CUTOFF_TOKENS,
-        "overwrite_cache": True,
-        "disable_shuffling": True,
         "output_dir": arm.output,
         "per_device_train_batch_size": arm.batch_size,
         "gradient_accumulation_steps": 1,
-        "disable_gradient_checkpointing": True,
         "max_steps": arm.num_steps,
         "learning_rate": arm.learning_rate,
         "lr_scheduler_type": "cosine",
@@ -106,20 +95,37 @@ def _llamafactory_settings(arm: Arm) -> dict[str, Any]:
         "adam_epsilon": arm.adam_epsilon,
         "max_grad_norm": 1.0,
         "logging_steps": 1,
-        "save_strategy": "no",
         "report_to": "none",
-        "use_cpu": True,
         "seed": arm.seed,
+    }
+
+
+def _llamafactory_settings(arm: Arm) -> dict[str, Any]:
+    data = Path(arm.data)
+    return {
+        **_shared_settings(arm),
+        "model_name_or_path": arm.model,
+        "stage": "sft",
+        "do_train": True,
+        "finetuning_type": "full",
+        **({"loss_config": json.loads(arm.loss_config)} if arm.loss_config else {}),
+        "dataset": data.stem,
+        "dataset_dir": str(data.parent),
+        "cutoff_len": CUTOFF_TOKENS,
+        "overwrite_cache": True,
+        "disable_shuffling": True,
+        "disable_gradient_checkpointing": True,
+        "save_strategy": "no",
+        "use_cpu": True,
     }
 
 
 def _swift_settings(arm: Arm) -> dict[str, Any]:
     return {
+        **_shared_settings(arm),
         "model": arm.model,
         "model_type": "qwen2",
-        "template": arm.template,
         "tuner_type": "full",
-        "loss_type": arm.loss_type,
         **({"loss_config": arm.loss_config} if arm.loss_config else {}),
         "dataset": arm.data,
         "max_length": CUTOFF_TOKENS,
@@ -132,24 +138,9 @@ def _swift_settings(arm: Arm) -> dict[str, Any]:
         "torch_dtype": "float32",
         "attn_impl": "sdpa",
         "use_cpu": "true",
-        "output_dir": arm.output,
         "add_version": "false",
-        "per_device_train_batch_size": arm.batch_size,
-        "gradient_accumulation_steps": 1,
         "gradient_checkpointing": "false",
-        "max_steps": arm.num_steps,
-        "learning_rate": arm.learning_rate,
-        "lr_scheduler_type": "cosine",
-        "warmup_steps": arm.num_steps // 10,
-        "weight_decay": 0.0,
-        "optim": "adamw_torch",
-        "adam_beta2": 0.999,
-        "adam_epsilon": arm.adam_epsilon,
-        "max_grad_norm": 1.0,
-        "logging_steps": 1,
         "save_strategy": "steps",
         "save_steps": arm.num_steps,
         "save_only_model": "true",
-        "report_to": "none",
-        "seed": arm.seed,
     }
