@@ -108,6 +108,8 @@ class Routed(Objective):
 
     def kl_scale(self, tokens: TokenInputs) -> Tensor | None:
         """Each token's own objective's, 0 where it has none."""
+        if "ref_logits" not in self.needs:
+            return None
         total = None
         for is_routed, objective in self._masks(tokens):
             scale = objective.kl_scale(tokens)
