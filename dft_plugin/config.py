@@ -103,6 +103,11 @@ class LossConfig:
         shaped = Shaped(base, shared.floor, shared.cap, full_weight_tokens, shared.renormalise is not None)
         return base if shaped == Shaped(base) else shaped
 
+    def chosen(self) -> dict[str, Any]:
+        """What decides the training: the objective's options, and the shared ones that were set."""
+        own = {} if self.shared.route else self.objective.options()
+        return {**own, **self.shared.model_dump(exclude=set(EXECUTION_OPTIONS), exclude_defaults=True)}
+
     def record(self) -> dict[str, Any]:
         """What a run folder and a model card state."""
         return {

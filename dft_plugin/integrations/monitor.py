@@ -76,7 +76,7 @@ class LossMonitor(TrainerCallback):
                     self._loss.restore(before.get("state", {}))  # absent in records of version 1
         if not state.is_world_process_zero:
             return
-        options = ", ".join(f"{key}={value}" for key, value in self._loss.config.objective.options().items())
+        options = ", ".join(f"{key}={value}" for key, value in self._loss.config.chosen().items())
         reason = f" ({record['path_reason']})" if record["path_reason"] else ""
         self._logger.info(
             f"dft: {self._stage} trainer loss -> {record['loss_type']}{f' ({options})' if options else ''}, "
