@@ -6,6 +6,7 @@ EvalError
 │   └── ChangedRunError                       2  the run folder was made with other settings
 ├── StoreError (RuntimeError)                 1  a run folder that cannot be read or written
 │   └── DiskFullError (OSError)               1  no room for the next record
+├── TaskError (RuntimeError)                  1  a benchmark whose numbers contradict each other
 ├── BackendError (RuntimeError)               1  a model or server that does not answer as it must
 └── MissingPrerequisite (RuntimeError)        3  package, tool or data file that is not there
 
@@ -43,6 +44,10 @@ class StoreError(EvalError, RuntimeError):
 
 class DiskFullError(StoreError, OSError):
     """No room for the next record; everything recorded before is intact."""
+
+
+class TaskError(EvalError, RuntimeError):
+    """A benchmark's own numbers contradict each other; none of them is written."""
 
 
 class BackendError(EvalError, RuntimeError):

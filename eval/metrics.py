@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 CONFIDENCE = 0.95
 _NUM_SIGN_FLIPS = 9999
+_MEAN_TOLERANCE = 1e-9
 
 VerdictName = Literal["better", "worse", "no decision"]
 Values = NDArray[np.float64]
@@ -106,6 +107,26 @@ def mean_by_problem(scores: Sequence[float], problems: Sequence[str]) -> dict[st
             raise ValueError(f"score {score!r} of {problem}; scores lie in [0, 1].")
         gathered.setdefault(problem, []).append(float(score))
     return {problem: math.fsum(values) / len(values) for problem, values in gathered.items()}
+
+
+def check_mean(by_problem: Mapping[str, float], value: float, num_items: int) -> None:
+    """Check that an estimate is the mean over these problems, and its interval over as many.
+
+    Args:
+        by_problem: Value of each problem.
+        value: The estimate.
+        num_items: How many items its interval is over.
+
+    Raises:
+        ValueError: it is not; says by what.
+    """
+    if num_items != len(by_problem):
+        raise ValueError(f"the interval is over {num_items} items, and there are {len(by_problem)} problems")
+    if outside := [problem for problem, each in by_problem.items() if not 0 <= each <= 1]:
+        raise ValueError(f"problem {outside[0]} has the value {by_problem[outside[0]]!r}; values lie in [0, 1]")
+    mean = math.fsum(by_problem.values()) / len(by_problem) if by_problem else math.nan
+    if not abs(mean - value) <= _MEAN_TOLERANCE:
+        raise ValueError(f"the mean over {num_items} problems is {mean!r}, not {value!r}")
 
 
 def score_share(scores: Sequence[float], problems: Sequence[str], confidence: float = CONFIDENCE) -> Estimate:

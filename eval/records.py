@@ -43,6 +43,11 @@ class Sample:
     max_new_tokens: int
     problem: str = ""
 
+    @property
+    def unit(self) -> str:
+        """The problem, or the sample itself where it is one."""
+        return self.problem or self.sample_id
+
 
 @dataclass(frozen=True)
 class Answer:

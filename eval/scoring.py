@@ -1,4 +1,4 @@
-"""From recorded answers to verdicts and `metrics.json`; can be repeated and resumed, needs no model."""
+"""From recorded answers to verdicts and what they are worth; can be repeated and resumed, needs no model."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dft_eval.judging import Executor
 from dft_eval.records import Answer, Sample, Score
 from dft_eval.samples import answer_key
 from dft_eval.store import RunFolder
-from dft_eval.summary import summarise_run
+from dft_eval.summary import summarise_problems, summarise_run
 from dft_eval.tasks.base import Task
 from tqdm import tqdm
 
@@ -46,7 +46,7 @@ def finish_run(
     num_repeats: int | None,
     notes: Sequence[str] = (),
 ) -> Mapping[str, Any]:
-    """Judge the recorded answers and write `metrics.json`.
+    """Judge the recorded answers and write `metrics.json`, for a complete run also `problems.json`.
 
     Args:
         task: The benchmark.
@@ -58,6 +58,10 @@ def finish_run(
 
     Returns:
         The metrics.
+
+    Raises:
+        TaskError: the benchmark's numbers contradict each other.
+        StoreError: the folder holds answers to other samples, or cannot be written.
     """
     with folder.generations() as log:
         answers = list(log.records.values())
@@ -68,5 +72,6 @@ def finish_run(
     if num_repeats is None:
         num_repeats = 1 + max((answer.repeat for answer in answers), default=0)
     metrics = summarise_run(task, samples, answers, scores, num_repeats=num_repeats, notes=notes)
+    folder.write_problems(summarise_problems(task, samples, scores, metrics))
     folder.write_metrics(metrics)
     return metrics

@@ -1,4 +1,4 @@
-"""A run folder: `run.json`, `generations.jsonl`, `scores.jsonl`, `metrics.json`.
+"""A run folder: `run.json`, `generations.jsonl`, `scores.jsonl`, `metrics.json`, `problems.json`.
 
 One process at a time writes a folder. It can be killed at any moment: run it again, and what is recorded is
 not made again. Settings may not change within a folder.
@@ -41,6 +41,7 @@ class RunFolder:
         self.path = path
         self.run_file = path / "run.json"
         self.metrics_file = path / "metrics.json"
+        self.problems_file = path / "problems.json"
         self.generations_file = path / "generations.jsonl"
         self.scores_file = path / "scores.jsonl"
 
@@ -88,6 +89,20 @@ class RunFolder:
     def write_metrics(self, metrics: Mapping[str, Any]) -> None:
         """Write `metrics.json`, whole or not at all."""
         write_whole(self.metrics_file, json.dumps(metrics, indent=2, allow_nan=False) + "\n")
+
+    def write_problems(self, problems: Mapping[str, Any] | None) -> None:
+        """Write `problems.json`, whole or not at all; None, of a run without a headline, removes an earlier one.
+
+        Raises:
+            StoreError: it cannot be written or removed.
+        """
+        if problems is not None:
+            write_whole(self.problems_file, json.dumps(problems, indent=2, allow_nan=False) + "\n")
+            return
+        try:
+            self.problems_file.unlink(missing_ok=True)
+        except OSError as error:
+            raise StoreError(f"{self.problems_file} cannot be removed: {error.strerror}.") from error
 
     def read_run(self) -> dict[str, Any]:
         """The content of `run.json`.

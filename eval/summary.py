@@ -1,4 +1,4 @@
-"""`metrics.json`: what a benchmark's answers are worth, with everything that is missing from it said first."""
+"""`metrics.json` and `problems.json`: what answers are worth, what is missing said first, and each problem's part."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from dft_eval.metrics import Estimate, pass_at_k_share
+from dft_eval.errors import TaskError
+from dft_eval.metrics import Estimate, check_mean, pass_at_k_share
 from dft_eval.records import Answer, Sample, Score
 from dft_eval.tasks.base import Task
 
@@ -37,8 +38,7 @@ def summarise_run(
         num_repeats: Answers each sample must have.
         notes: Further reasons why this is not the whole benchmark.
     """
-    position = {sample.sample_id: index for index, sample in enumerate(samples)}
-    ordered = sorted(scores, key=lambda score: (position[score.sample_id], score.repeat))
+    ordered = _in_order(samples, scores)
     judged = [score for score in ordered if score.passed is not None]
     counts = Counter(score.status for score in ordered)
     truncated = {(a.sample_id, a.repeat) for a in answers if a.finish_reason == "length"}
@@ -77,9 +77,42 @@ def summarise_run(
     }
 
 
+def summarise_problems(
+    task: Task, samples: Sequence[Sample], scores: Collection[Score], metrics: Mapping[str, Any]
+) -> dict[str, Any] | None:
+    """The content of `problems.json`: what the headline is the mean of; None where there is no headline.
+
+    Args:
+        task: The benchmark.
+        samples: All its samples.
+        scores: What is in `scores.jsonl`.
+        metrics: What `summarise_run` made of them.
+
+    Raises:
+        TaskError: the problems' mean is not the headline, or its interval is over something else.
+    """
+    headline = metrics["headline"]
+    if headline is None:
+        return None
+    problems = task.problem_scores(_in_order(samples, scores))
+    try:
+        check_mean(problems, headline["value"], headline["num_items"])
+    except ValueError as error:
+        raise TaskError(
+            f"{task.name}: `problem_scores` contradicts the headline {headline['name']!r} of `summarise`: {error}. "
+            "Make both count the same problems; nothing was written."
+        ) from error
+    return {"schema_version": SCHEMA_VERSION, "headline": headline["name"], "problems": problems}
+
+
+def _in_order(samples: Sequence[Sample], scores: Collection[Score]) -> list[Score]:
+    position = {sample.sample_id: index for index, sample in enumerate(samples)}
+    return sorted(scores, key=lambda score: (position[score.sample_id], score.repeat))
+
+
 def _pass_at_k(samples: Sequence[Sample], judged: Sequence[Score], num_repeats: int) -> Mapping[int, Estimate]:
     """For each k that every judged sample has answers enough for."""
-    problems = {sample.sample_id: sample.problem or sample.sample_id for sample in samples}
+    problems = {sample.sample_id: sample.unit for sample in samples}
     passes: dict[str, list[bool]] = {}
     for score in judged:
         passes.setdefault(score.sample_id, []).append(bool(score.passed))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from dft_eval.metrics import Estimate
+from dft_eval.metrics import Estimate, mean_by_problem
 from dft_eval.records import Answer, Sample, Score
 
 
@@ -74,7 +74,17 @@ class Task(ABC):
 
     @abstractmethod
     def summarise(self, scores: Sequence[Score]) -> dict[str, Estimate]:
-        """The benchmark's own columns, by name, over the judged scores."""
+        """The benchmark's own columns, by name, over the judged scores; the first is the headline."""
+
+    def problem_scores(self, scores: Sequence[Score]) -> dict[str, float]:
+        """The value in [0, 1] of each problem, over the judged scores; their mean is the headline.
+
+        Models are compared by these. Here: the mean score over the answers of all samples of a problem. A benchmark
+        whose headline is another mean says so by its own version.
+        """
+        units = {sample.sample_id: sample.unit for sample in self.samples()}
+        judged = [(units[score.sample_id], score.score) for score in scores if score.score is not None]
+        return mean_by_problem([value for _, value in judged], [unit for unit, _ in judged])
 
     @abstractmethod
     def fingerprint(self) -> dict[str, str]:

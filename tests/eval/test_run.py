@@ -50,6 +50,7 @@ def test_replayed_answers_give_a_run_folder(tmp_path):
     assert sorted(path.name for path in folder.iterdir() if path.name != ".lock") == [
         "generations.jsonl",
         "metrics.json",
+        "problems.json",
         "run.json",
         "scores.jsonl",
     ]
