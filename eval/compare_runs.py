@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from dft_eval.errors import ConfigError, StoreError
-from dft_eval.metrics import Difference, mean_by_problem, paired_difference
-from dft_eval.store import RunFolder, compare_settings, parse_score
+from dft_eval.metrics import Difference, check_mean, paired_difference
+from dft_eval.store import RunFolder, compare_settings
 
 _MUST_AGREE = ("protocol", "data_sha256", "prompt_sha256", "fingerprint", "limit", "temperature", "top_p", "top_k")
 
@@ -46,14 +46,26 @@ class ComparedRun:
 
     @cached_property
     def by_problem(self) -> dict[str, float]:
-        """Mean score of each problem over its judged answers."""
-        path = self.path / "scores.jsonl"
-        lines = path.read_bytes().split(b"\n")
-        if lines[-1]:
-            raise StoreError(f"{path} ends in the middle of a line; run the command that made it again.")
-        scores = [parse_score(line) for line in lines if line]
-        judged = [score for score in scores if score.score is not None]
-        return mean_by_problem([score.score or 0.0 for score in judged], [score.sample_id for score in judged])
+        """The value of each problem, whose mean is the headline; of a complete run.
+
+        Raises:
+            StoreError: `problems.json` is not there, cannot be read, or is not what the headline is the mean of.
+        """
+        path = RunFolder(self.path).problems_file
+        headline = self.metrics["headline"]
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+            if content["schema_version"] != 1:
+                raise ValueError("another schema")
+            if content["headline"] != headline["name"]:
+                raise ValueError(f"it is about {content['headline']!r}, metrics.json about {headline['name']!r}")
+            problems = {str(problem): float(value) for problem, value in content["problems"].items()}
+            check_mean(problems, headline["value"], headline["num_items"])
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise StoreError(
+                f"{path} cannot be used ({error}); run the command that made the folder again: it judges nothing twice."
+            ) from error
+        return problems
 
 
 def find_runs(paths: Sequence[Path]) -> list[ComparedRun]:

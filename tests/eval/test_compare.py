@@ -8,13 +8,14 @@ from pathlib import Path
 
 import pytest
 from dft_eval.compare import build_comparison
-from dft_eval.errors import ConfigError
+from dft_eval.errors import ConfigError, StoreError
 from dft_eval.local_pool import LocalPool
 from dft_eval.paper_results import paper_results
 from dft_eval.report import write_report
 from dft_eval.score_run import ScoreRequest, score_file
 
 from tests.eval.arithmetic import CATALOG, NUM_SAMPLES, write_samples
+from tests.eval.problem_tasks import NUM_PROBLEMS, NUM_SHARED, PROBLEM_TASKS
 
 DFT = Path(sys.executable).with_name("dft")
 
@@ -54,6 +55,56 @@ def test_a_partial_run_is_marked_and_not_compared(runs):
     scores, differences = report.sections[0].tables
     assert scores.rows[0][2].text.startswith("PARTIAL 100.0") and differences.rows[0][1].text == "-"
     assert report.results["differences"] == [] and report.sections[1].tables[0].rows[1][-1].text == "10"
+
+
+@pytest.mark.parametrize(("task", "gain"), [("shared", 1.0), ("all_or_half", 0.5)])
+def test_models_are_compared_by_problem(tmp_path, task, gain):
+    """`second` wins the 30 sums of one problem and loses 5 problems of one sum each: better by sample alone."""
+    half = dict.fromkeys(range(0, NUM_SHARED, 2), "x")
+    for model, answers in (
+        ("first", dict.fromkeys(range(NUM_SHARED), "x")),
+        ("second", (half if task == "all_or_half" else {}) | dict.fromkeys(range(NUM_SHARED, NUM_SHARED + 5), "x")),
+    ):
+        right = {a: str(2 * a + 3) for a in range(NUM_SAMPLES)}
+        samples = write_samples(tmp_path / f"{model}.jsonl", right | answers)
+        score_file(ScoreRequest(task, samples, tmp_path / model / task), PROBLEM_TASKS, LocalPool(num_workers=1))
+    report = build_comparison([tmp_path / "first", tmp_path / "second"])
+    estimate = report.results["differences"][0]["estimate"]
+    first, second = (run["metrics"]["headline"]["value"] for run in report.results["runs"])
+    assert estimate["value"] == pytest.approx((gain - 5) / NUM_PROBLEMS) == pytest.approx(second - first)
+    assert estimate["num_items"] == NUM_PROBLEMS
+    by_sample = [len((tmp_path / f"{m}/{task}/scores.jsonl").read_text().split('"ok"')) for m in ("first", "second")]
+    assert by_sample[1] > by_sample[0]
+
+
+def change_problems(file, change):
+    content = json.loads(file.read_text())
+    change(content)
+    file.write_text(json.dumps(content))
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        (lambda content: content.update(schema_version=2), "another schema"),
+        (lambda content: content.update(headline="contains"), "it is about 'contains', metrics.json about 'accuracy'"),
+        (lambda content: content["problems"].popitem(), "39 problems"),
+        (lambda content: content["problems"].update({"sum/0+3": 0.5}), "the mean over 40 problems"),
+        (lambda content: content["problems"].update({"sum/0+3": None}), "problems.json cannot be used"),
+        (lambda content: content.update(problems=[1.0]), "problems.json cannot be used"),
+    ],
+)
+def test_problems_that_are_not_the_headlines_are_refused(runs, change, complaint):
+    change_problems(runs / "first/arithmetic/problems.json", change)
+    with pytest.raises(StoreError, match=complaint):
+        build_comparison([runs / "first", runs / "second"])
+
+
+def test_a_folder_without_problems_says_what_to_run(runs):
+    (runs / "second/arithmetic/problems.json").unlink()
+    with pytest.raises(StoreError, match=r"run the command that made the folder again: it judges nothing twice\."):
+        build_comparison([runs / "first", runs / "second"])
+    assert build_comparison([runs / "second"]).sections[0].tables[0].rows[0][1].text == "100.0"
 
 
 @pytest.mark.parametrize("name", ["protocol", "prompt_sha256", "data_sha256", "fingerprint"])
