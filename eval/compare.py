@@ -146,7 +146,7 @@ def _score_cell(run: ComparedRun | None) -> Cell:
         columns = run.metrics.get("partial_metrics", {})
         name = next(iter(columns), None)
         shown = "-" if name is None else f"{100 * columns[name]['value']:.1f} {name}"
-        return Cell(f"PARTIAL {shown}", f"of {run.metrics['n_scored']} answers", "bad")
+        return Cell(f"PARTIAL {shown}", f"of {run.num_judged} answers", "bad")
     interval = "" if value["low"] is None else f"{100 * value['low']:.1f} to {100 * value['high']:.1f}, "
     return Cell(f"{100 * value['value']:.1f}", f"{interval}{value['name']}")
 
@@ -182,7 +182,7 @@ def _error_table(runs: Sequence[ComparedRun]) -> Table:
         counts = dict(run.metrics["statuses"]) | {"truncated": run.metrics["n_truncated"]}
         cells = (Cell(str(counts.get(status, 0))) for status in _STATUSES)
         missing = run.metrics["n_missing"]
-        rows.append((Cell(run.task, run.model), Cell(str(run.metrics["n_scored"])), *cells, Cell(str(missing))))
+        rows.append((Cell(run.task, run.model), Cell(str(run.num_judged)), *cells, Cell(str(missing))))
     heads = ("truncated", "no answer", "timeout", "unjudged", "infrastructure", "missing")
     note = "Answers. Truncated ones may still be right; unjudged, infrastructure and missing ones make a run partial."
     return Table(("Benchmark", "judged", *heads), tuple(rows), note)

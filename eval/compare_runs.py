@@ -44,6 +44,11 @@ class ComparedRun:
         """Whether every answer of the benchmark was judged."""
         return bool(self.metrics["is_complete"])
 
+    @property
+    def num_judged(self) -> int:
+        """Answers with a verdict of right or wrong."""
+        return int(self.metrics["n_scored"] - self.metrics["n_errors"] - self.metrics["n_unjudged"])
+
     @cached_property
     def by_problem(self) -> dict[str, float]:
         """The value of each problem, whose mean is the headline; of a complete run.

@@ -57,6 +57,17 @@ def test_a_partial_run_is_marked_and_not_compared(runs):
     assert report.results["differences"] == [] and report.sections[1].tables[0].rows[1][-1].text == "10"
 
 
+def test_answers_nobody_could_judge_are_counted_apart(runs, tmp_path):
+    samples = write_samples(tmp_path / "s.jsonl", dict.fromkeys(range(4), "!unjudged"))
+    score_file(ScoreRequest("arithmetic", samples, tmp_path / "fourth"), CATALOG, LocalPool(num_workers=1))
+    report = build_comparison([runs / "first", tmp_path / "fourth"])
+    assert report.banners == ("PARTIAL: fourth on arithmetic: 4 answers could not be judged.",)
+    assert report.sections[0].tables[0].rows[0][2].note == "of 36 answers"
+    errors = report.sections[-1].tables[0]
+    counts = [dict(zip(errors.columns, (cell.text for cell in row), strict=True)) for row in errors.rows]
+    assert [(row["judged"], row["unjudged"], row["missing"]) for row in counts] == [("40", "0", "0"), ("36", "4", "0")]
+
+
 @pytest.mark.parametrize(("task", "gain"), [("shared", 1.0), ("all_or_half", 0.5)])
 def test_models_are_compared_by_problem(tmp_path, task, gain):
     """`second` wins the 30 sums of one problem and loses 5 problems of one sum each: better by sample alone."""
