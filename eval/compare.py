@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from dft_eval.compare_runs import ComparedRun, compare, find_runs
+from dft_eval.compare_runs import ComparedRun, check_all_comparable, compare, find_runs
 from dft_eval.metrics import CONFIDENCE, Difference, holm
 from dft_eval.paper_results import paper_results
 from dft_eval.report import Cell, Report, Section, Table, Tone
@@ -44,6 +44,7 @@ def build_comparison(paths: Sequence[Path]) -> Report:
         StoreError: a run that cannot be read.
     """
     runs = find_runs(paths)
+    check_all_comparable(runs)
     grid = {(run.task, run.model): run for run in runs}
     models = list(dict.fromkeys(run.model for run in runs))
     tasks = sorted(dict.fromkeys(run.task for run in runs), key=lambda task: _domain(grid, task))

@@ -13,7 +13,9 @@ from dft_eval.errors import ConfigError, StoreError
 from dft_eval.metrics import Difference, check_mean, paired_difference
 from dft_eval.store import RunFolder, compare_settings
 
-_MUST_AGREE = ("protocol", "data_sha256", "prompt_sha256", "fingerprint", "limit", "temperature", "top_p", "top_k")
+_SAMPLING = ("temperature", "top_p", "top_k")
+_VISION = ("judge", "min_pixels", "max_pixels")
+_MUST_AGREE = ("protocol", "data_sha256", "prompt_sha256", "fingerprint", "limit", *_SAMPLING, *_VISION)
 
 
 @dataclass(frozen=True)
@@ -93,6 +95,17 @@ def find_runs(paths: Sequence[Path]) -> list[ComparedRun]:
     return runs
 
 
+def check_all_comparable(runs: Sequence[ComparedRun]) -> None:
+    """Refuse a benchmark's runs that may not stand side by side, whichever model the others are compared with.
+
+    Raises:
+        ConfigError: as `check_comparable`.
+    """
+    firsts: dict[str, ComparedRun] = {}
+    for run in runs:
+        check_comparable(firsts.setdefault(run.task, run), run)
+
+
 def check_comparable(first: ComparedRun, second: ComparedRun) -> None:
     """Refuse runs whose difference would not be the model's.
 
@@ -110,7 +123,6 @@ def check_comparable(first: ComparedRun, second: ComparedRun) -> None:
 
 def compare(first: ComparedRun, second: ComparedRun) -> Difference | None:
     """Second minus first, paired by problem; None where one is partial: what is missing is not missing at random."""
-    check_comparable(first, second)
     if not (first.is_complete and second.is_complete):
         return None
     return paired_difference(first.by_problem, second.by_problem)

@@ -33,6 +33,12 @@ def runs(tmp_path, arithmetic_data):
     return tmp_path
 
 
+def change_json(file, change):
+    content = json.loads(file.read_text())
+    change(content)
+    file.write_text(json.dumps(content))
+
+
 def test_two_models(runs, tmp_path):
     report = build_comparison([runs / "first", runs / "second"])
     assert report.headline == "second against first, 1 benchmarks: better on 1, worse on 0, no decision on 0"
@@ -88,12 +94,6 @@ def test_models_are_compared_by_problem(tmp_path, task, gain):
     assert by_sample[1] > by_sample[0]
 
 
-def change_problems(file, change):
-    content = json.loads(file.read_text())
-    change(content)
-    file.write_text(json.dumps(content))
-
-
 @pytest.mark.parametrize(
     ("change", "complaint"),
     [
@@ -106,7 +106,7 @@ def change_problems(file, change):
     ],
 )
 def test_problems_that_are_not_the_headlines_are_refused(runs, change, complaint):
-    change_problems(runs / "first/arithmetic/problems.json", change)
+    change_json(runs / "first/arithmetic/problems.json", change)
     with pytest.raises(StoreError, match=complaint):
         build_comparison([runs / "first", runs / "second"])
 
@@ -118,14 +118,23 @@ def test_a_folder_without_problems_says_what_to_run(runs):
     assert build_comparison([runs / "second"]).sections[0].tables[0].rows[0][1].text == "100.0"
 
 
-@pytest.mark.parametrize("name", ["protocol", "prompt_sha256", "data_sha256", "fingerprint"])
+@pytest.mark.parametrize(
+    "name",
+    ["protocol", "prompt_sha256", "data_sha256", "fingerprint", "top_p", "judge", "min_pixels", "max_pixels"],
+)
 def test_runs_that_differ_in_more_than_the_model_are_refused(runs, name):
-    file = runs / "second/arithmetic/run.json"
-    content = json.loads(file.read_text())
-    content["settings"][name] = "other"
-    file.write_text(json.dumps(content))
+    change_json(runs / "second/arithmetic/run.json", lambda content: content["settings"].update({name: "other"}))
     with pytest.raises(ConfigError, match=f"cannot be compared: {name}"):
         build_comparison([runs / "first", runs / "second"])
+
+
+def test_runs_that_the_first_model_lacks_must_agree_too(runs, tmp_path):
+    samples = write_samples(tmp_path / "s.jsonl")
+    score_file(ScoreRequest("shared", samples, tmp_path / "zeroth/shared"), PROBLEM_TASKS, LocalPool(num_workers=1))
+    change_json(runs / "third/arithmetic/run.json", lambda content: content["settings"].update(judge="rule"))
+    assert build_comparison([tmp_path / "zeroth", runs / "first", runs / "second"])
+    with pytest.raises(ConfigError, match="cannot be compared: judge null -> rule"):
+        build_comparison([tmp_path / "zeroth", runs / "first", runs / "third"])
 
 
 def test_what_is_no_run_or_a_run_twice_is_refused(runs, tmp_path):
