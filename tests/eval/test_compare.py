@@ -152,6 +152,18 @@ def test_the_papers_figures():
     assert {r.source for r in paper_results("nq_open")} == {"section 4.5"} and not paper_results("arithmetic")
 
 
+def test_the_papers_table_of_vision():
+    assert {r.source for task in ("mathverse", "mathvision", "wemath") for r in paper_results(task)} == {"Table 4"}
+    dft = {(r.task, r.column): r.percent for r in paper_results("mathverse") if r.arm == "dft"}
+    assert dft == {
+        ("mathverse", "vision only"): 32.49,
+        ("mathverse", "vision intensive"): 35.91,
+        ("mathverse", "vision dominant"): 33.50,
+        ("mathverse", ""): 37.54,
+    }
+    assert [(r.arm, r.percent) for r in paper_results("wemath")] == [("base", 4.10), ("sft", 23.33), ("dft", 23.71)]
+
+
 def test_the_papers_column_goes_by_the_papers_names(runs):
     for name, expected in (("Qwen/Qwen2.5-3B", 1), ("Qwen/Qwen2.5-3B-Instruct", 0), ("Qwen/Qwen2.5-32B", 0)):
         for file in (runs / "first/arithmetic").glob("*.json"):
