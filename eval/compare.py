@@ -112,16 +112,17 @@ def _headline(models: Sequence[str], differences: Differences) -> str:
 def _domain_tables(
     grid: Grid, tasks: Sequence[str], models: Sequence[str], differences: Differences
 ) -> tuple[Table, ...]:
-    named = dict.fromkeys(model for task in tasks for model in _paper(grid, task))
+    places = [(task, column) for task in tasks for column in ("", *_reported(grid, task))]
+    named = dict.fromkeys(model for task, column in places for model in _paper(grid, task, column))
     scores = Table(
         ("Benchmark", *models, "Paper"),
         tuple(
             (
-                _task_cell(grid, task),
-                *(_score_cell(grid.get((task, model))) for model in models),
-                Cell("; ".join(_paper(grid, task).values()) or "-"),
+                Cell(column, is_part=True) if column else _task_cell(grid, task),
+                *(_score_cell(grid.get((task, model)), column) for model in models),
+                Cell("; ".join(_paper(grid, task, column).values()) or "-"),
             )
-            for task in tasks
+            for task, column in places
         ),
         f"Percent, with 95% intervals over problems. Paper: base / SFT / DFT of {'; '.join(named) or 'none of these'}.",
     )
@@ -136,20 +137,33 @@ def _domain_tables(
 
 def _task_cell(grid: Grid, task: str) -> Cell:
     run = next(run for (name, _), run in grid.items() if name == task)
-    return Cell(task, f"{run.metrics['protocol']}, n={run.metrics['n']}, {run.metrics['num_repeats']} answers each")
+    repeats = run.metrics["num_repeats"]
+    answers = f"{repeats} answer{'' if repeats == 1 else 's'} each"
+    return Cell(task, f"{run.metrics['protocol']}, n={run.metrics['n']}, {answers}")
 
 
-def _score_cell(run: ComparedRun | None) -> Cell:
+def _reported(grid: Grid, task: str) -> list[str]:
+    """The columns below the headline that any run of the benchmark reports; those of older versions report none."""
+    columns = (run.metrics.get("reported", ()) for (name, _), run in grid.items() if name == task)
+    return list(dict.fromkeys(column for names in columns for column in names))
+
+
+def _score_cell(run: ComparedRun | None, column: str) -> Cell:
+    """A model's value in one column; the headline, where `column` is empty, is shown with its name."""
     if run is None:
         return Cell("-", "not run")
-    value = run.metrics["headline"]
+    columns = run.metrics["metrics"] if run.is_complete else run.metrics["partial_metrics"]
+    name = column or next(iter(columns), "")
+    value = columns.get(name)
+    if not run.is_complete:
+        shown = "-" if value is None else f"{100 * value['value']:.1f}"
+        if column:
+            return Cell(f"PARTIAL {shown}", "" if value is None else f"of {value['num_items']} problems", "bad")
+        return Cell(f"PARTIAL {shown} {name}".rstrip(), f"of {run.num_judged} answers", "bad")
     if value is None:
-        columns = run.metrics.get("partial_metrics", {})
-        name = next(iter(columns), None)
-        shown = "-" if name is None else f"{100 * columns[name]['value']:.1f} {name}"
-        return Cell(f"PARTIAL {shown}", f"of {run.num_judged} answers", "bad")
-    interval = "" if value["low"] is None else f"{100 * value['low']:.1f} to {100 * value['high']:.1f}, "
-    return Cell(f"{100 * value['value']:.1f}", f"{interval}{value['name']}")
+        return Cell("-", "not in this run")
+    interval = "" if value["low"] is None else f"{100 * value['low']:.1f} to {100 * value['high']:.1f}"
+    return Cell(f"{100 * value['value']:.1f}", ", ".join(filter(None, (interval, "" if column else name))))
 
 
 def _difference_cell(compared: _Compared | None) -> Cell:
@@ -162,15 +176,21 @@ def _difference_cell(compared: _Compared | None) -> Cell:
     return Cell(f"{100 * estimate.value:+.1f} {compared.verdict}", interval, _TONES[compared.verdict])
 
 
-def _paper(grid: Grid, task: str) -> dict[str, str]:
+def _paper(grid: Grid, task: str, column: str) -> dict[str, str]:
     """The paper's figures by model and table, for the models the paper names as the runs do; none by likeness."""
-    results = paper_results(task)
+    results = [result for result in paper_results(task) if result.column == column]
     named = [f"{run.model} {run.settings.get('model', '')}" for (name, _), run in grid.items() if name == task]
-    figures: dict[str, list[str]] = {}
+    figures: dict[str, list[float]] = {}
     for result in results:
         if result.model == "not stated" or any(_is_named(result.model, text) for text in named):
-            figures.setdefault(f"{result.model} ({result.source})", []).append(f"{result.percent:g}")
-    return {model: " / ".join(texts) for model, texts in figures.items()}
+            figures.setdefault(f"{result.model} ({result.source})", []).append(result.percent)
+    return {model: _join_percents(percents) for model, percents in figures.items()}
+
+
+def _join_percents(percents: Sequence[float]) -> str:
+    """All with as many decimals as the longest, as the paper prints them."""
+    decimals = max(len(f"{percent:g}".partition(".")[2]) for percent in percents)
+    return " / ".join(f"{percent:.{decimals}f}" for percent in percents)
 
 
 def _is_named(model: str, text: str) -> bool:

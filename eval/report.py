@@ -31,11 +31,13 @@ class Cell:
         text: What it says.
         note: Smaller, below it: an interval, say.
         tone: How a verdict is coloured; the text says the same in words.
+        is_part: In a row's first cell: whether the row is a part of the one above, and shown below it, indented.
     """
 
     text: str
     note: str = ""
     tone: Tone = ""
+    is_part: bool = False
 
 
 @dataclass(frozen=True)
@@ -201,4 +203,5 @@ def _environment(*, autoescape: bool) -> jinja2.Environment:
 
 def _markdown_cell(cell: Cell) -> str:
     text = f"{cell.text} {cell.note}" if cell.note else cell.text
-    return re.sub(r"([\\|`*_<>\[\]])", r"\\\1", text).replace("\n", " ")
+    mark = "\N{DOWNWARDS ARROW WITH TIP RIGHTWARDS} " if cell.is_part else ""
+    return mark + re.sub(r"([\\|`*_<>\[\]])", r"\\\1", text).replace("\n", " ")

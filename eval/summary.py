@@ -37,6 +37,9 @@ def summarise_run(
         scores: What is in `scores.jsonl`.
         num_repeats: Answers each sample must have.
         notes: Further reasons why this is not the whole benchmark.
+
+    Raises:
+        TaskError: a complete run without a column that the benchmark wants reported.
     """
     ordered = _in_order(samples, scores)
     judged = [score for score in ordered if score.passed is not None]
@@ -56,6 +59,10 @@ def summarise_run(
     columns_at_k = {f"pass@{k}": asdict(value) for k, value in _pass_at_k(samples, judged, num_repeats).items()}
     is_complete = not reasons
     headline = next(iter(columns), None) if is_complete else None
+    if headline is not None and (absent := [name for name in task.reported if name not in list(columns)[1:]]):
+        raise TaskError(
+            f"{task.name}: `reported` names {absent}; `summarise` gives, below its headline: {list(columns)[1:]}."
+        )
     return {
         "schema_version": SCHEMA_VERSION,
         "task": task.name,
@@ -72,6 +79,7 @@ def summarise_run(
         "is_complete": is_complete,
         "incomplete_because": reasons,
         "headline": None if headline is None else {"name": headline, **columns[headline]},
+        "reported": list(task.reported),
         "metrics" if is_complete else "partial_metrics": columns,
         "pass_at_k" if is_complete else "partial_pass_at_k": columns_at_k,
     }

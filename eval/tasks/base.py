@@ -55,6 +55,8 @@ class Task(ABC):
     domain: ClassVar[str]
     data_files: ClassVar[tuple[DataFile, ...]]
     protocols: ClassVar[tuple[str, ...]]
+    reported: ClassVar[tuple[str, ...]] = ()
+    """Columns of `summarise` that a report shows under the headline, in the order of the published table."""
 
     def __init__(self, data_dir: Path, protocol: str) -> None:
         self.data_dir = data_dir

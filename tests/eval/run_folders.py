@@ -1,0 +1,58 @@
+"""Finished run folders written by hand, for benchmarks with several columns."""
+
+import json
+
+from dft_eval.metrics import score_share
+
+SHOWN = {
+    "mathverse": ("overall", ("vision only", "vision intensive", "vision dominant")),
+    "mathvision": ("accuracy", ()),
+    "wemath": ("strict", ("loose", "S1", "S2", "S3")),
+}
+
+
+def write_run(out, task, columns, *, is_complete=True, model="recorded", **settings):
+    """A run of `task` in `out/TASK`.
+
+    Args:
+        out: The model's folder.
+        task: A name of `SHOWN`.
+        columns: The values of each column's problems, the headline's first.
+        is_complete: Whether nothing is missing; else one answer is.
+        model: What was asked.
+        settings: Of `run.json`, besides the model and the benchmark.
+    """
+    folder = out / task
+    folder.mkdir(parents=True)
+    estimates = {
+        name: vars(score_share(values, [f"{task}/{index}" for index in range(len(values))]))
+        for name, values in columns.items()
+    }
+    headline, reported = SHOWN[task]
+    count = len(columns[headline])
+    metrics = {
+        "schema_version": 1,
+        "task": task,
+        "domain": "vision",
+        "protocol": "chat",
+        "n": count + (not is_complete),
+        "num_repeats": 1,
+        "n_scored": count,
+        "n_missing": int(not is_complete),
+        "n_errors": 0,
+        "n_unjudged": 0,
+        "n_truncated": 0,
+        "statuses": {},
+        "is_complete": is_complete,
+        "incomplete_because": [] if is_complete else [f"1 of {count + 1} answers are missing"],
+        "headline": {"name": headline, **estimates[headline]} if is_complete else None,
+        "reported": list(reported),
+        "metrics" if is_complete else "partial_metrics": estimates,
+    }
+    problems = {f"{task}/{index}": value for index, value in enumerate(columns[headline])}
+    run = {"schema_version": 1, "settings": {"task": task, "model": model, **settings}, "environments": []}
+    (folder / "run.json").write_text(json.dumps(run))
+    (folder / "metrics.json").write_text(json.dumps(metrics))
+    if is_complete:
+        content = {"schema_version": 1, "headline": headline, "problems": problems}
+        (folder / "problems.json").write_text(json.dumps(content))
