@@ -1,19 +1,25 @@
 """`problems.json`: the values whose mean is the headline, and by which models are compared."""
 
 import json
+import random
 
 import pytest
 from dft_eval.errors import StoreError, TaskError
 from dft_eval.local_pool import LocalPool
 from dft_eval.metrics import check_mean, score_share
+from dft_eval.records import Score
 from dft_eval.score_run import ScoreRequest, score_file
+from dft_eval.summary import summarise_problems, summarise_run
+from dft_eval.tasks.catalog import TASKS
 
+from tests.conftest import require
 from tests.eval.arithmetic import CATALOG, NUM_SAMPLES, write_samples
 from tests.eval.problem_tasks import NUM_PROBLEMS, NUM_SHARED, PROBLEM_TASKS
 
 POOL = LocalPool(num_workers=1)
 
-pytestmark = pytest.mark.usefixtures("arithmetic_data")
+# what code, mathematics and facts read of a score besides its value
+DETAIL = {"verdicts": {}, "has_box": True, "truncated": False, "contains": True, "f1": 0.5}
 
 
 def score(folder, samples, task, model="run"):
@@ -24,6 +30,7 @@ def read(folder, task, model="run"):
     return json.loads((folder / model / task / "problems.json").read_text())
 
 
+@pytest.mark.usefixtures("arithmetic_data")
 def test_one_answer_a_problem(tmp_path):
     metrics = score(tmp_path, write_samples(tmp_path / "s.jsonl"), "arithmetic")
     content = read(tmp_path, "arithmetic")
@@ -33,6 +40,7 @@ def test_one_answer_a_problem(tmp_path):
     assert sum(content["problems"].values()) / NUM_SAMPLES == metrics["headline"]["value"]
 
 
+@pytest.mark.usefixtures("arithmetic_data")
 def test_samples_of_one_problem_count_once(tmp_path):
     metrics = score(tmp_path, write_samples(tmp_path / "s.jsonl", repeats=2), "shared")
     problems = read(tmp_path, "shared")["problems"]
@@ -44,12 +52,14 @@ def test_samples_of_one_problem_count_once(tmp_path):
     assert metrics["headline"]["value"] == pytest.approx(sum(problems.values()) / 11) != pytest.approx(by_sample)
 
 
+@pytest.mark.usefixtures("arithmetic_data")
 def test_a_problem_may_be_worth_something_else_than_its_mean(tmp_path):
     metrics = score(tmp_path, write_samples(tmp_path / "s.jsonl"), "all_or_half")
     problems = read(tmp_path, "all_or_half")["problems"]
     assert problems["shared"] == 0.5 and metrics["headline"]["value"] == pytest.approx(6.5 / 11)
 
 
+@pytest.mark.usefixtures("arithmetic_data")
 @pytest.mark.parametrize(
     ("task", "complaint"),
     [("by_sample", "over 40 items, and there are 11 problems"), ("inflated", "the mean over 11 problems is 0.6")],
@@ -63,6 +73,7 @@ def test_a_headline_that_is_no_mean_over_problems_is_refused(tmp_path, task, com
     )
 
 
+@pytest.mark.usefixtures("arithmetic_data")
 def test_a_partial_run_has_none_and_an_earlier_one_is_removed(tmp_path):
     samples = write_samples(tmp_path / "s.jsonl", {5: "!unjudged"})
     score(tmp_path, samples, "arithmetic")
@@ -96,3 +107,19 @@ def test_a_thousand_thirds_are_their_mean():
     by_problem = {str(index): index % 4 / 3 for index in range(1000)}
     estimate = score_share(list(by_problem.values()), list(by_problem))
     check_mean(by_problem, estimate.value, estimate.num_items)
+
+
+@pytest.mark.parametrize("num_repeats", [1, 3])
+@pytest.mark.parametrize("name", [name for name, kind in TASKS.items() if kind.domain != "vision"])
+def test_every_headline_is_the_mean_over_its_problems(data_dir, name, num_repeats):
+    kind = TASKS[name]
+    require((data_dir / kind.data_files[0].path).is_file(), kind.data_files[0].path)
+    task = kind(data_dir, kind.protocols[0])
+    samples, rng, scores = task.samples(), random.Random(0), []
+    for sample in samples:
+        for repeat in range(num_repeats):
+            passed = rng.random() < 0.3
+            scores.append(Score(sample.sample_id, repeat, passed, "ok" if passed else "wrong", float(passed), DETAIL))
+    metrics = summarise_run(task, samples, (), scores, num_repeats=num_repeats)
+    problems = summarise_problems(task, samples, scores, metrics)
+    assert metrics["is_complete"] and len(problems["problems"]) == metrics["headline"]["num_items"] == len(samples)
