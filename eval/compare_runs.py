@@ -110,7 +110,7 @@ def check_comparable(first: ComparedRun, second: ComparedRun) -> None:
     """Refuse runs whose difference would not be the model's.
 
     Raises:
-        ConfigError: other prompts, protocol, data, graders or sampling; says which.
+        ConfigError: other prompts, protocol, data, graders, sampling or headline; says which.
     """
     before = {name: first.settings.get(name) for name in _MUST_AGREE}
     now = {name: second.settings.get(name) for name in _MUST_AGREE}
@@ -119,6 +119,10 @@ def check_comparable(first: ComparedRun, second: ComparedRun) -> None:
     if first.metrics["num_repeats"] != second.metrics["num_repeats"]:
         counts = f"{first.metrics['num_repeats']} and {second.metrics['num_repeats']}"
         raise ConfigError(f"{first.path} and {second.path} have {counts} answers a problem; use the same number.")
+    names = [run.metrics["headline"]["name"] for run in (first, second) if run.is_complete]
+    if len(set(names)) > 1:
+        found = f"the headlines {names[0]!r} and {names[1]!r}"
+        raise ConfigError(f"{first.path} and {second.path} have {found}; run the commands that made them again.")
 
 
 def compare(first: ComparedRun, second: ComparedRun) -> Difference | None:

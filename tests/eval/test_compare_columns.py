@@ -87,6 +87,15 @@ def test_a_run_of_an_older_version_reports_no_column(runs):
     assert (row[0].text, row[1].text, row[2].text, row[2].note) == ("vision only", "29.0", "-", "not in this run")
 
 
+def test_another_headline_is_refused(runs):
+    change = {"name": "vision only"}
+    file = runs[1] / "mathverse/metrics.json"
+    metrics = json.loads(file.read_text())
+    file.write_text(json.dumps(metrics | {"headline": metrics["headline"] | change}))
+    with pytest.raises(ConfigError, match="have the headlines 'overall' and 'vision only'"):
+        build_comparison(runs)
+
+
 def test_figures_judged_differently_are_not_put_side_by_side(tmp_path):
     write_run(tmp_path / "base", "mathvision", {"accuracy": shares(21)}, judge="rule")
     write_run(tmp_path / "dft", "mathvision", {"accuracy": shares(22)}, judge="gpt-4o-mini")
