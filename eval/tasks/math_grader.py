@@ -75,6 +75,14 @@ def describe_grader(rules: Rules = "math_verify") -> dict[str, str]:
     return {"grader": grader, **versions, "limits": limits}
 
 
+def close_graders() -> None:
+    """End the processes that wait for the next pair; the next one starts another."""
+    with _lock:
+        workers, _idle[:] = _idle[:], []
+    for worker in workers:
+        worker.end()
+
+
 def is_installed() -> bool:
     """Whether all libraries of the grader are."""
     try:
