@@ -12,6 +12,7 @@ from dft_eval.records import Answer, Sample, Score, Status
 from dft_eval.tasks.base import DataFile, Missing, Task
 from dft_eval.tasks.math_golds import normalise_answer, read_gold
 from dft_eval.tasks.math_grader import describe_grader, grade_response, is_installed
+from dft_eval.tasks.math_worker import Rules
 
 MAX_NEW_TOKENS = 4096
 STOPS = ("</s>", "<|im_end|>", "<|endoftext|>")
@@ -28,17 +29,21 @@ class MathTask(Task):
 
     Protocols: `qwen-boxed` asks in Qwen's chat format, written out as text, for an answer in `\boxed{}`, as the
     paper's evaluation does for every model; `bare` gives the problem alone, `bare-chat` the same as a chat message.
+    `qwen-compat` asks like `qwen-boxed` and judges by the rules of that evaluation, wrong as some of them are: for
+    figures that stand beside the paper's, see `math_qwen_compat`.
     """
 
     domain: ClassVar[str] = "mathematics"
-    protocols: ClassVar[tuple[str, ...]] = ("qwen-boxed", "bare", "bare-chat")
+    protocols: ClassVar[tuple[str, ...]] = ("qwen-boxed", "bare", "bare-chat", "qwen-compat")
+    qwen_rules: ClassVar[Rules] = "qwen_compat"
 
     @cached_property
     def golds(self) -> dict[str, str]:
-        """The normalised reference of each problem by sample id."""
-        return {
-            f"{self.name}/{line}": normalise_answer(read_gold(self.name, row)) for line, row in enumerate(self._rows)
-        }
+        """The reference of each problem by sample id: normalised, but for Qwen's rules, which have their own ways."""
+        golds = {f"{self.name}/{line}": read_gold(self.name, row) for line, row in enumerate(self._rows)}
+        if self._rules != "math_verify":
+            return golds
+        return {sample_id: normalise_answer(gold) for sample_id, gold in golds.items()}
 
     def samples(self) -> Sequence[Sample]:
         """The problems under the protocol, in the file's order."""
@@ -52,10 +57,10 @@ class MathTask(Task):
         return () if is_installed() else (Missing("math-verify", "pip install 'dft-plugin[eval]'"),)
 
     def score(self, answer: Answer) -> Score:
-        """Grade the last boxed answer; where there is no box, the last expression of the text."""
+        """Grade the last boxed answer; where there is no box, what the text ends with, as the rules have it."""
         given = (text for text in (answer.completion, answer.response) if text is not None)
         text = _cut(next(given, ""))
-        verdict = grade_response(self.golds[answer.sample_id], text)
+        verdict = grade_response(self.golds[answer.sample_id], text, self._rules)
         status: Status = verdict.pop("status")
         was_cut = answer.finish_reason == "length"
         if was_cut and status in ("wrong", "no_answer"):
@@ -84,7 +89,11 @@ class MathTask(Task):
 
     def fingerprint(self) -> dict[str, str]:
         """The grader and its libraries: the score depends on their versions."""
-        return describe_grader()
+        return describe_grader(self._rules)
+
+    @property
+    def _rules(self) -> Rules:
+        return self.qwen_rules if self.protocol == "qwen-compat" else "math_verify"
 
     @cached_property
     def _rows(self) -> list[dict[str, Any]]:
@@ -124,6 +133,7 @@ class MinervaMath(MathTask):
     """272 problems of MIT courses (Lewkowycz et al. 2022)."""
 
     name: ClassVar[str] = "minerva_math"
+    qwen_rules: ClassVar[Rules] = "qwen_compat_with_units"
     data_files: ClassVar[tuple[DataFile, ...]] = _file(
         "minerva_math", "0e656b430d3a0a1dab6aa853f453ba3805e28e2cabe4fc72486a897cc09d8ba2"
     )

@@ -14,7 +14,8 @@ from importlib import metadata
 from typing import Any
 
 from dft_eval.tasks.math_golds import GOLDS_VERSION
-from dft_eval.tasks.math_worker import CPU_LIMIT_S, MAX_ANSWER_CHARACTERS, MEMORY_LIMIT_BYTES
+from dft_eval.tasks.math_qwen_compat import QWEN_RULES_VERSION
+from dft_eval.tasks.math_worker import CPU_LIMIT_S, MAX_ANSWER_CHARACTERS, MEMORY_LIMIT_BYTES, Rules
 
 WALL_LIMIT_S = 60.0
 START_LIMIT_S = 600.0
@@ -29,12 +30,13 @@ class GraderError(OSError):
     """Grading went wrong because of us or of the machine; never the answer's fault."""
 
 
-def grade_response(gold: str, response: str) -> dict[str, Any]:
+def grade_response(gold: str, response: str, rules: Rules = "math_verify") -> dict[str, Any]:
     r"""Judge one response against a reference.
 
     Args:
-        gold: Normalised LaTeX.
+        gold: Normalised LaTeX; for Qwen's rules as its file spells it.
         response: All a model wrote.
+        rules: By which.
 
     Returns:
         `status` (`ok`, `wrong`, `no_answer`, `timeout`, `oom`, `runtime_error`), `has_box`, `answer`, `message`.
@@ -48,7 +50,7 @@ def grade_response(gold: str, response: str) -> dict[str, Any]:
         worker = _Worker()
     is_good = False
     try:
-        result = worker.ask({"gold": gold, "response": response})
+        result = worker.ask({"gold": gold, "response": response, "rules": rules})
         is_good = worker.is_alive
     finally:
         if is_good:
@@ -61,15 +63,24 @@ def grade_response(gold: str, response: str) -> dict[str, Any]:
     return result
 
 
-def describe_grader() -> dict[str, str]:
+def describe_grader(rules: Rules = "math_verify") -> dict[str, str]:
     """The versions a verdict depends on, and the limits."""
     versions = {name: metadata.version(name) for name in _LIBRARIES}
     limits = f"{CPU_LIMIT_S:g} s CPU, {MEMORY_LIMIT_BYTES >> 30} GiB, {MAX_ANSWER_CHARACTERS} characters"
-    return {
-        "grader": f"math-verify with gold normaliser {GOLDS_VERSION}, small numbers by relative error",
-        **versions,
-        "limits": limits,
-    }
+    grader = f"math-verify with gold normaliser {GOLDS_VERSION}, small numbers by relative error"
+    if rules != "math_verify":
+        units = "kept" if rules == "qwen_compat_with_units" else "taken out"
+        grader = f"qwen_compat {QWEN_RULES_VERSION}: rules of the Qwen2.5-Math evaluation, written anew, units {units}"
+        del versions["math-verify"]
+    return {"grader": grader, **versions, "limits": limits}
+
+
+def close_graders() -> None:
+    """End the processes that wait for the next pair; the next one starts another."""
+    with _lock:
+        workers, _idle[:] = _idle[:], []
+    for worker in workers:
+        worker.end()
 
 
 def is_installed() -> bool:

@@ -13,9 +13,14 @@ import resource
 import signal
 import sys
 from functools import lru_cache
-from typing import IO, Any
+from typing import IO, Any, Literal
 
 from dft_eval.tasks.math_golds import has_box, last_box, normalise_answer
+from dft_eval.tasks.math_qwen_compat import are_equal_for_qwen, find_answer, normalise_like_qwen
+from dft_eval.tasks.math_values import number
+
+Rules = Literal["math_verify", "qwen_compat", "qwen_compat_with_units"]
+"""Who judges; the last one does not take words for units out of an answer."""
 
 CPU_LIMIT_S = 5.0
 MEMORY_LIMIT_BYTES = 4 << 30
@@ -54,24 +59,10 @@ def grade_pair(gold: str, answer: str) -> bool:
     if not verify(reference, given, timeout_seconds=None):
         return False
     # math-verify rounds numbers to six decimals, after which 2.88e-19 is any tiny number, and 0
-    value = _number(reference[0])
+    value = number(reference[0])
     if value is None or value == 0 or abs(value) >= _SMALL:
         return True
-    return any(abs(found - value) <= 1e-3 * abs(value) for found in map(_number, given) if found is not None)
-
-
-def _number(expression: Any) -> complex | None:
-    """The value of a constant expression, or of the right-hand side of an equation; None for anything else."""
-    from sympy import Basic, Eq
-
-    if isinstance(expression, Eq):
-        expression = expression.rhs
-    if not isinstance(expression, Basic) or expression.free_symbols:
-        return None
-    try:
-        return complex(expression)
-    except (TypeError, ValueError, OverflowError):
-        return None
+    return any(abs(found - value) <= 1e-3 * abs(value) for found in map(number, given) if found is not None)
 
 
 @lru_cache(maxsize=4096)
@@ -85,17 +76,26 @@ def _read_reference(gold: str) -> list[Any]:
     return reference
 
 
-def judge_pair(gold: str, response: str) -> dict[str, Any]:
+def judge_pair(gold: str, response: str, rules: Rules) -> dict[str, Any]:
     """The verdict on one response."""
     box = last_box(response)
-    answer = extract_answer(response)
-    result: dict[str, Any] = {"has_box": box is not None, "answer": (box or "")[:200]}
-    if answer is None:
+    if rules == "math_verify":
+        answer, shown = extract_answer(response), box or ""
+    else:
+        answer = shown = find_answer(response)
+    result: dict[str, Any] = {"has_box": box is not None, "answer": shown[:200]}
+    if not answer:
         return result | {"status": "no_answer"}
     if len(answer) > MAX_ANSWER_CHARACTERS:
         return result | {"status": "wrong", "message": f"an answer of {len(answer)} characters"}
     try:
-        return result | {"status": "ok" if grade_pair(gold, answer) else "wrong"}
+        if rules == "math_verify":
+            is_right = grade_pair(gold, answer)
+        else:
+            keeps_units = rules == "qwen_compat_with_units"
+            pair = (normalise_like_qwen(text, keeps_units=keeps_units) for text in (answer, gold))
+            is_right = are_equal_for_qwen(*pair)
+        return result | {"status": "ok" if is_right else "wrong"}
     except MemoryError:
         return result | {"status": "oom", "message": f"more than {MEMORY_LIMIT_BYTES >> 30} GiB"}
 
@@ -108,7 +108,7 @@ def serve(requests: IO[str], verdicts: IO[str]) -> None:
         request = json.loads(line)
         signal.setitimer(signal.ITIMER_PROF, CPU_LIMIT_S)  # its signal, SIGPROF, is not caught: it ends the process
         try:
-            result = judge_pair(request["gold"], request["response"])
+            result = judge_pair(request["gold"], request["response"], request["rules"])
         except Exception as error:  # noqa: BLE001 - told to whoever asked, who counts it as nobody's answer
             result = {"error": f"{type(error).__name__}: {error}"[:500]}
         signal.setitimer(signal.ITIMER_PROF, 0)

@@ -16,6 +16,7 @@ from dft_eval.score_run import ScoreRequest, score_file
 from dft_eval.shards import parse_shard
 
 from tests.eval.arithmetic import CATALOG, NUM_SAMPLES, write_samples
+from tests.eval.processes import processes_with
 
 ROOT = Path(__file__).parents[2]
 POOL = LocalPool(num_workers=2)
@@ -179,18 +180,7 @@ def test_killing_the_scorer_ten_times_loses_nothing(tmp_path):
         scorer.wait()
     assert num_landed >= 5, "most kills came after the end; make the run longer"
     time.sleep(1.0)
-    assert not _processes_with(f"DFT_TEST_MARKER={tmp_path}")
+    assert not processes_with(f"DFT_TEST_MARKER={tmp_path}")
     subprocess.run([*command, str(tmp_path / "killed")], check=True)
     assert records(scores) == records(tmp_path / "whole/scores.jsonl")
     assert (tmp_path / "killed/metrics.json").read_bytes() == (tmp_path / "whole/metrics.json").read_bytes()
-
-
-def _processes_with(variable):
-    found = []
-    for path in Path("/proc").glob("[0-9]*/environ"):
-        try:
-            if variable.encode() in path.read_bytes():
-                found.append(path.parent.name)
-        except OSError:
-            continue
-    return found

@@ -1,4 +1,4 @@
-r"""Answers that are easy to misjudge: reference, what a model put into its box, whether it is right."""
+r"""Answers that are easy to misjudge: reference, what a model wrote, whether it is right."""
 
 PAIRS = (
     # numbers
@@ -116,3 +116,81 @@ PAIRS = (
     ("1", "2^{1000000}", False),
 )
 KNOWN_FALSE_NEGATIVES: set[int] = set()
+
+# reference, the whole response, right by the default grading, right by `qwen_compat`
+TWO_GRADINGS = (
+    # what Qwen's rules are known to accept
+    ("[2,5)", "\\boxed{(2,5)}", False, True),
+    ("[2,5)", "\\boxed{[2,5]}", False, True),
+    ("0.5", "\\boxed{50}", False, True),
+    ("0.5", "\\boxed{0.005}", False, True),
+    ("5", "\\boxed{500}", False, True),
+    ("\\{2,3\\}", "\\boxed{(2,3)}", True, True),  # math-verify takes a pair for a set, too
+    ("\\{2,3\\}", "\\boxed{[2,3]}", False, True),
+    ("13", "\\boxed{1,3}", False, True),
+    ("2^{1000000}", "\\boxed{2^{1000001}}", False, True),
+    ("5", "so \\boxed{5", False, True),
+    ("5", "so \\boxed{\\frac{10}{2", False, False),
+    ("100", "\\boxed{100.009}", False, True),
+    ("a+b", "\\boxed{b}", False, True),
+    ("\\frac{1}{s+a}", "\\boxed{\\frac{1}{a+s}}", True, True),
+    # what they are known to refuse
+    ("4.5e33", "\\boxed{4.5 \\times 10^{33}}", True, False),
+    ("\\{2,3\\}", "\\boxed{\\{3,2\\}}", True, False),
+    ("1,3,5", "\\boxed{5,3,1}", True, False),
+    ("3159", "\\boxed{3{,}159}", True, False),
+    ("y = 2x+1", "\\boxed{2x - y + 1 = 0}", True, False),
+    # where both agree
+    ("4.5e33", "\\boxed{4.5e33}", True, True),
+    ("4.5e33", "\\boxed{4.5e32}", False, False),
+    ("27.0", "\\boxed{27}", True, True),
+    ("27", "\\boxed{28}", False, False),
+    ("27", "\\boxed{-27}", False, False),
+    ("1", "\\boxed{2^{1000000}}", False, False),
+    ("3159", "\\boxed{3,159}", True, True),
+    ("10\\%", "\\boxed{10}", True, True),
+    ("10\\%", "\\boxed{0.1}", True, True),
+    ("42", "\\boxed{42^\\circ}", True, True),
+    ("204", "\\boxed{204\\text{ minutes}}", True, True),
+    ("\\frac{14}{3}", "\\boxed{14/3}", True, True),
+    ("\\frac{14}{3}", "\\boxed{\\dfrac{14}{3}}", True, True),
+    ("\\frac{14}{3}", "\\boxed{\\frac{3}{14}}", False, False),
+    ("0.5", "\\boxed{\\frac12}", True, True),
+    ("\\sqrt{8}", "\\boxed{2\\sqrt2}", True, True),
+    ("\\sqrt{8}", "\\boxed{4\\sqrt2}", False, False),
+    ("\\ln 4", "\\boxed{2\\ln 2}", True, True),
+    ("x^2+2x+1", "\\boxed{(x+1)^2}", True, True),
+    ("x^2+2x+1", "\\boxed{(x-1)^2}", False, False),
+    ("p - q", "\\boxed{q - p}", False, False),
+    ("x=5", "\\boxed{5}", True, True),
+    ("5", "\\boxed{x=6}", False, False),
+    ("y = 2x+1", "\\boxed{y = 2x-1}", False, False),
+    ("x \\le 3", "\\boxed{x \\leq 3}", True, True),
+    ("(1,\\frac{9}{2})", "\\boxed{\\left(1, 4.5\\right)}", True, True),
+    ("(3,4)", "\\boxed{(4,3)}", False, False),
+    ("(3,4)", "\\boxed{(3,4,5)}", False, False),
+    (
+        "\\begin{pmatrix} 1 & 2 \\\\ 3 & 4 \\end{pmatrix}",
+        "\\boxed{\\begin{bmatrix}1&2\\\\3&4\\end{bmatrix}}",
+        True,
+        True,
+    ),
+    (
+        "\\begin{pmatrix} 1 & 2 \\\\ 3 & 4 \\end{pmatrix}",
+        "\\boxed{\\begin{pmatrix}1&2\\\\3&5\\end{pmatrix}}",
+        False,
+        False,
+    ),
+    ("\\begin{pmatrix} 1 \\\\ 3 \\end{pmatrix}", "\\boxed{\\begin{pmatrix}1&3\\end{pmatrix}}", False, False),
+    ("\\text{Evelyn}", "\\boxed{Evelyn}", True, True),
+    ("\\text{Evelyn}", "\\boxed{\\text{Briana}}", False, False),
+    ("C", "\\boxed{\\text{(C)}}", True, True),
+    ("C", "\\boxed{\\text{(D)}}", False, False),
+    # without a box
+    ("5", "The answer is 5.", True, True),
+    ("\\frac{1}{2}", "The final answer is $\\frac12$. I hope it is correct.", True, True),
+    ("5", "I get 3 and then 5", True, True),
+    ("1234", "that is 1,234", True, True),
+    ("5", "nothing to say", False, False),
+    ("5", "", False, False),
+)

@@ -7,15 +7,19 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from dft_eval.compare import build_comparison
+from dft_eval.errors import ConfigError
 from dft_eval.judging import judge_answer
+from dft_eval.local_pool import LocalPool
 from dft_eval.records import Answer
+from dft_eval.score_run import ScoreRequest, score_file
 from dft_eval.tasks import math_grader
 from dft_eval.tasks.catalog import TASKS
 from dft_eval.tasks.math_golds import last_box, normalise_answer, read_gold
 from dft_eval.tasks.math_grader import GraderError, describe_grader, grade_response
 from dft_eval.tasks.math_worker import CPU_LIMIT_S, extract_answer
 
-from tests.eval.tasks.math_pairs import KNOWN_FALSE_NEGATIVES, PAIRS
+from tests.eval.tasks.math_pairs import KNOWN_FALSE_NEGATIVES, PAIRS, TWO_GRADINGS
 
 NAMES = {"math500": 500, "minerva_math": 272, "olympiadbench": 675, "aime24": 30, "amc23": 40}
 
@@ -40,6 +44,7 @@ def test_prompts(tasks, data_dir, name):
     )
     bare = TASKS[name](data_dir, "bare").samples()
     assert all(b.prompt and f"user\n{b.prompt}\nPlease" in s.prompt for b, s in zip(bare, samples, strict=True))
+    assert TASKS[name](data_dir, "qwen-compat").samples() == samples
     assert TASKS[name](data_dir, "bare-chat").samples()[0].prompt == ({"role": "user", "content": bare[0].prompt},)
 
 
@@ -54,10 +59,20 @@ def test_a_tricky_pair_is_judged_right():
     assert {entry[0] for entry in wrong} == KNOWN_FALSE_NEGATIVES
 
 
+def test_both_gradings_judge_a_pair_as_their_rules_say():
+    found = [
+        (gold, text, *(grade_response(given, text, rules)["status"] == "ok" for given, rules in pairs))
+        for gold, text, *_ in TWO_GRADINGS
+        for pairs in [((normalise_answer(gold), "math_verify"), (gold, "qwen_compat"))]
+    ]
+    assert [pair for pair, expected in zip(found, TWO_GRADINGS, strict=True) if pair != expected] == []
+
+
 @pytest.mark.slow
+@pytest.mark.parametrize("protocol", ["qwen-boxed", "qwen-compat"])
 @pytest.mark.parametrize("name", NAMES)
-def test_every_reference_verifies_against_itself(tasks, name):
-    task = tasks[name]
+def test_every_reference_verifies_against_itself(data_dir, name, protocol):
+    task = TASKS[name](data_dir, protocol)
     scores = [judge(task, line, f"So \\boxed{{{gold}}}.") for line, gold in enumerate(task.golds.values())]
     assert [score.sample_id for score in scores if not score.passed] == []  # no exception in any of the five files
     columns = task.summarise(scores)
@@ -129,10 +144,11 @@ PATHOLOGICAL = {
 
 
 @pytest.mark.slow
-def test_pathological_answers_end_without_stopping_the_others():
+@pytest.mark.parametrize("rules", ["math_verify", "qwen_compat"])
+def test_pathological_answers_end_without_stopping_the_others(rules):
     def timed(text):
         start = time.monotonic()
-        return grade_response("204", text)["status"], time.monotonic() - start
+        return grade_response("204", text, rules)["status"], time.monotonic() - start
 
     texts = [text for bad in PATHOLOGICAL.values() for text in ("\\boxed{204}", bad)]
     with ThreadPoolExecutor(4) as threads:
@@ -144,13 +160,14 @@ def test_pathological_answers_end_without_stopping_the_others():
 
 
 @pytest.mark.slow
-def test_a_hung_grading_is_killed_at_its_limit_and_the_next_one_is_judged():
+@pytest.mark.parametrize("rules", ["math_verify", "qwen_compat"])
+def test_a_hung_grading_is_killed_at_its_limit_and_the_next_one_is_judged(rules):
     gold = "\\int_0^{1} \\sin(x^{x^{x^{x}}}) \\prod_{k=1}^{10000000} (1+k!) dx"
     start = os.times()
-    statuses = [grade_response("204", f"\\boxed{{{gold}}}")["status"], grade_response("204", TOWER)["status"]]
+    statuses = [grade_response("204", text, rules)["status"] for text in (f"\\boxed{{{gold}}}", TOWER)]
     used = sum(os.times()[2:4]) - sum(start[2:4])
     assert set(statuses) <= {"timeout", "wrong", "oom"} and used < 4 * CPU_LIMIT_S + 10
-    assert grade_response("204", "\\boxed{204}")["status"] == "ok"
+    assert grade_response("204", "\\boxed{204}", rules)["status"] == "ok"
 
 
 def test_a_grader_killed_from_outside_is_nobodys_answer():
@@ -182,7 +199,30 @@ def test_average_at_k(tasks):
     assert columns["without a box"].value == columns["truncated"].value == 0.0
 
 
-def test_the_fingerprint_names_what_the_score_depends_on(tasks):
+def test_the_fingerprint_names_what_the_score_depends_on(tasks, data_dir):
     fingerprint = tasks["amc23"].fingerprint()
     assert fingerprint == describe_grader()
     assert {"grader", "math-verify", "sympy", "latex2sympy2-extended", "antlr4-python3-runtime"} < set(fingerprint)
+    graders = {TASKS[name](data_dir, "qwen-compat").fingerprint()["grader"] for name in NAMES}
+    assert len(graders) == 2 and all(grader.startswith("qwen_compat ") for grader in graders)  # Minerva keeps units
+
+
+def test_qwen_compat_keeps_minervas_units_and_counts_an_unclosed_box(data_dir):
+    minerva, aime = (TASKS[name](data_dir, "qwen-compat") for name in ("minerva_math", "aime24"))
+    assert grade_response("m", "\\boxed{g}", minerva.qwen_rules)["status"] == "wrong"
+    assert grade_response("2+m", "\\boxed{2+g}", minerva.qwen_rules)["status"] == "wrong"
+    assert grade_response("2+m", "\\boxed{2+g}", aime.qwen_rules)["status"] == "ok"
+    score = judge(aime, 0, "so \\boxed{204", finish_reason="length")
+    assert (score.status, score.detail["has_box"], score.detail["answer"]) == ("ok", False, "204")
+
+
+@pytest.mark.slow
+def test_a_report_refuses_to_compare_the_two_gradings(data_dir, tmp_path, monkeypatch):
+    monkeypatch.setenv("DFT_DATA_DIR", str(data_dir))
+    samples = tmp_path / "s.jsonl"
+    samples.write_text(json.dumps({"sample_id": "aime24/0", "completion": "\\boxed{204}"}) + "\n")
+    for protocol in ("qwen-boxed", "qwen-compat"):
+        request = ScoreRequest("aime24", samples, tmp_path / protocol / "aime24", protocol)
+        score_file(request, TASKS, LocalPool(num_workers=1))
+    with pytest.raises(ConfigError, match="cannot be compared: protocol qwen-boxed -> qwen-compat; fingerprint.grader"):
+        build_comparison([tmp_path / "qwen-boxed", tmp_path / "qwen-compat"])
