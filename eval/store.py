@@ -77,12 +77,12 @@ class RunFolder:
         return JsonlLog(self.generations_file, parse_answer, dump_answer, answer_key)
 
     def scores(self) -> JsonlLog[Score]:
-        """The verdicts; only within `claimed`. Infrastructure errors of an earlier attempt are taken out."""
+        """The verdicts; only within `claimed`. What an earlier attempt could not judge is taken out."""
         with JsonlLog(self.scores_file, parse_score, asdict, score_key) as log:
-            kept = [score for score in log.records.values() if score.status != "infra_error"]
-            num_errors = len(log.records) - len(kept)
-        if num_errors:
-            logger.info("%s: %d infrastructure errors will be tried again.", self.scores_file, num_errors)
+            kept = [score for score in log.records.values() if score.passed is not None]
+            num_unjudged = len(log.records) - len(kept)
+        if num_unjudged:
+            logger.info("%s: %d answers without a verdict will be judged again.", self.scores_file, num_unjudged)
             write_whole(self.scores_file, b"".join(encode_record(asdict(score)) for score in kept).decode())
         return JsonlLog(self.scores_file, parse_score, asdict, score_key)
 
