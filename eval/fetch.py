@@ -1,4 +1,4 @@
-"""Benchmark data: found in `$DFT_DATA_DIR` or in the user's cache, checked by sha256 before use, fetched on request."""
+"""Benchmark data: found in `$DFT_DATA_DIR` or in the user's cache, checked by digest before use, fetched on request."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 
 _BLOCK_BYTES = 1 << 20
 _TIMEOUT_S = 30.0
-_verified: dict[tuple[str, int, int], str] = {}  # by path, size and time of change; hashed once a process
+_verified: dict[tuple[str, str, int, int], str] = {}  # by algorithm, path, size, time of change; once a process
 
 
 class WrongDataError(MissingPrerequisite):
@@ -50,7 +50,7 @@ def locate_data(task_name: str, files: Sequence[DataFile]) -> Path:
 
     Raises:
         MissingPrerequisite: no folder has them; the message has the command that fetches them.
-        WrongDataError: a file has another sha256.
+        WrongDataError: a file has another digest.
     """
     folders = _search_path()
     for folder in folders:
@@ -69,7 +69,7 @@ def verify_folder(task_name: str, folder: Path, files: Sequence[DataFile]) -> No
 
     Raises:
         MissingPrerequisite: one cannot be read.
-        WrongDataError: one has another sha256.
+        WrongDataError: one has another digest.
     """
     for file in files:
         _verify(folder / file.path, file, task_name)
@@ -80,7 +80,7 @@ def fetch_data(task_name: str, files: Sequence[DataFile]) -> Fetched:
 
     Raises:
         MissingPrerequisite: the source cannot be reached.
-        WrongDataError: what came, or what is there, has another sha256.
+        WrongDataError: what came, or what is there, has another digest.
     """
     for folder in _search_path():
         if all((folder / file.path).exists() for file in files):
@@ -109,10 +109,10 @@ def _search_path() -> list[Path]:
 def _verify(path: Path, file: DataFile, task_name: str) -> None:
     try:
         status = path.stat()
-        key = (str(path), status.st_size, status.st_mtime_ns)
+        key = (file.algorithm, str(path), status.st_size, status.st_mtime_ns)
         if key not in _verified:
             with path.open("rb") as content:
-                digest = hashlib.sha256()
+                digest = hashlib.new(file.algorithm)
                 while block := content.read(_BLOCK_BYTES):
                     digest.update(block)
             _verified[key] = digest.hexdigest()
@@ -120,21 +120,21 @@ def _verify(path: Path, file: DataFile, task_name: str) -> None:
         raise MissingPrerequisite(
             f"{path} cannot be read: {error.strerror}. Remove it and run: dft eval fetch {task_name}"
         ) from error
-    if _verified[key] != file.sha256:
+    if _verified[key] != file.digest:
         raise WrongDataError(
-            f"{path} has sha256 {_verified[key]}; {file.sha256} is accepted: other data would give other scores. "
-            f"Remove the file and run: dft eval fetch {task_name}"
+            f"{path} has {file.algorithm} {_verified[key]}; {file.digest} is accepted: other data would give other "
+            f"scores. Remove the file and run: dft eval fetch {task_name}"
         )
 
 
 def _download(file: DataFile, target: Path, task_name: str) -> None:
     temporary = target.with_name(target.name + ".tmp")
     try:
-        digest = _copy(file.url, temporary)
-        if digest != file.sha256:
+        digest = _copy(file, temporary)
+        if digest != file.digest:
             raise WrongDataError(
-                f"{file.url} delivered sha256 {digest}; {file.sha256} is accepted. Nothing was kept: the source "
-                "changed, or something on the way answered in its place."
+                f"{file.url} delivered {file.algorithm} {digest}; {file.digest} is accepted. Nothing was kept: the "
+                "source changed, or something on the way answered in its place."
             )
         temporary.replace(target)
     except OSError as error:  # what urllib raises is one, too
@@ -160,11 +160,11 @@ def _is_passing(error: BaseException) -> bool:
     wait=wait_exponential(multiplier=0.5, max=8),
     reraise=True,
 )
-def _copy(url: str, target: Path) -> str:
-    """Download to a file; its sha256."""
-    digest = hashlib.sha256()
+def _copy(file: DataFile, target: Path) -> str:
+    """Download; the digest of what came."""
+    digest = hashlib.new(file.algorithm)
     try:
-        opened = urllib.request.urlopen(url, timeout=_TIMEOUT_S)
+        opened = urllib.request.urlopen(file.url, timeout=_TIMEOUT_S)
     except urllib.error.HTTPError as error:
         error.close()
         raise

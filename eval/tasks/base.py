@@ -20,11 +20,23 @@ class DataFile:
         path: Below the data folder.
         url: Where `dft eval fetch` gets it, at a pinned revision.
         sha256: Of its bytes.
+        md5: Instead, where its publisher gives only that.
     """
 
     path: str
     url: str
-    sha256: str
+    sha256: str = ""
+    md5: str = ""
+
+    @property
+    def algorithm(self) -> str:
+        """Of the digest that is pinned."""
+        return "sha256" if self.sha256 else "md5"
+
+    @property
+    def digest(self) -> str:
+        """What the file must have."""
+        return self.sha256 or self.md5
 
 
 @dataclass(frozen=True)
@@ -57,6 +69,8 @@ class Task(ABC):
     protocols: ClassVar[tuple[str, ...]]
     reported: ClassVar[tuple[str, ...]] = ()
     """Columns of `summarise` that a report shows under the headline, in the order of the published table."""
+    harness: ClassVar[str] = ""
+    """Name of the software that asks a model in our place, with prompts of its own; empty where a backend does."""
 
     def __init__(self, data_dir: Path, protocol: str) -> None:
         self.data_dir = data_dir
