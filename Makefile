@@ -1,23 +1,28 @@
-# Two environments, because LLaMA-Factory 0.9.5 pins datasets<=4.0.0 and ms-swift 4.6 needs datasets>=4.7:
-#   .venv        LLaMA-Factory, evaluation, development tools
-#   .venv-swift  ms-swift
+# LLaMA-Factory 0.9.5 pins datasets<=4.0.0 and ms-swift 4.6 needs datasets>=4.7; VLMEvalKit pins an antlr4 of its own:
+#   .venv          LLaMA-Factory, evaluation, development tools
+#   .venv-swift    ms-swift
+#   .venv-vlmeval  VLMEvalKit, for vision-language benchmarks
 PYTHON ?= python3
 UV_VERSION := 0.13.8
 TYPESCRIPT_VERSION := 5.5.4
 TYPESCRIPT := /usr/local/lib/node_modules/typescript
 LF := .venv
 SWIFT := .venv-swift
+VLMEVAL := .venv-vlmeval
 DFT_DATA_DIR ?= $(wildcard ../shared/data)
 export DFT_DATA_DIR
+export DFT_VLMEVAL_PYTHON ?= $(wildcard $(CURDIR)/.venv-vlmeval/bin/python)
 export TORCH_EXTENSIONS_DIR ?= $(CURDIR)/.cache/torch_extensions
 
 .DEFAULT_GOAL := help
-.PHONY: help setup toolchains format demo test test-llamafactory test-ms-swift check bench lock clean
+.PHONY: help setup vlmeval toolchains format demo test test-llamafactory test-ms-swift check bench lock clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
 
-setup: $(LF)/.ready $(SWIFT)/.ready  ## make both environments (about a minute)
+setup: $(LF)/.ready $(SWIFT)/.ready  ## make both training environments (about a minute)
+
+vlmeval: $(VLMEVAL)/.ready  ## make the environment of the vision-language benchmarks
 
 $(LF)/.ready: requirements/llamafactory.lock
 $(SWIFT)/.ready: requirements/ms_swift.lock
@@ -28,8 +33,14 @@ $(LF)/.ready $(SWIFT)/.ready: setup.cfg
 	$(@D)/bin/uv pip install --quiet --python $(@D)/bin/python --no-deps --no-build-isolation --editable .
 	touch $@
 
+$(VLMEVAL)/.ready: requirements/vlmeval.lock  # the project itself stays out of it
+	$(PYTHON) -m venv --clear $(@D)
+	$(@D)/bin/python -m pip install --quiet uv==$(UV_VERSION)
+	$(@D)/bin/uv pip install --quiet --python $(@D)/bin/python --require-hashes --requirement $<
+	touch $@
+
 lock: $(LF)/.ready  ## resolve requirements/*.in into the locks
-	for name in llamafactory ms_swift; do \
+	for name in llamafactory ms_swift vlmeval; do \
 	  $(LF)/bin/uv pip compile --quiet --python-version 3.11 --python-platform linux --generate-hashes --upgrade \
 	    --custom-compile-command "make lock" --output-file requirements/$$name.lock requirements/$$name.in; done
 
@@ -54,10 +65,10 @@ check: $(LF)/.ready  ## format, lint, types, import contracts, quick tests (unde
 	$(LF)/bin/lint-imports
 	$(LF)/bin/python -m pytest -q -m "not slow"
 
-test: check $(SWIFT)/.ready  ## everything (under 25 minutes on two cores)
+test: check $(SWIFT)/.ready $(VLMEVAL)/.ready  ## everything (under 25 minutes on two cores)
 	OMP_NUM_THREADS=1 $(MAKE) --no-print-directory --jobs 2 --output-sync test-llamafactory test-ms-swift
 
-test-llamafactory: $(LF)/.ready
+test-llamafactory: $(LF)/.ready $(VLMEVAL)/.ready
 	$(LF)/bin/python -m pytest -q -m "slow and not swift"
 
 test-ms-swift: $(SWIFT)/.ready
@@ -73,5 +84,5 @@ bench: setup  ## the speed and memory ratios of the README
 	$(LF)/bin/python tests/benchmarks/trainer_step.py --framework llamafactory
 	$(SWIFT)/bin/python tests/benchmarks/trainer_step.py --framework ms_swift
 
-clean:  ## remove both environments and every output
-	rm -rf $(LF) $(SWIFT) .cache demo_out runs
+clean:  ## remove the environments and every output
+	rm -rf $(LF) $(SWIFT) $(VLMEVAL) .cache demo_out runs
