@@ -69,7 +69,7 @@ def run(
     settings = load_config(config, model=model, tasks=task, out=out, limit=limit)
     share = None if shard is None else parse_shard(shard)
     skips = settings.on_missing == "skip"
-    skipped = find_missing(settings.tasks, settings.protocol, TASKS) if skips else {}
+    skipped = find_missing(settings, TASKS) if skips else {}
     results = run_evaluation(settings, TASKS, _make_executor(executor, workers, ray_address), shard=share)
     _finish({"runs": results, "skipped": skipped}, list(results.values()), as_json=as_json)
 
@@ -82,6 +82,9 @@ def score(
     protocol: Annotated[
         str | None, typer.Option(help="How answers are read; by default the benchmark's first.")
     ] = None,
+    config: Annotated[
+        Path | None, typer.Option(help="YAML file of `dft eval run` whose `vision:` part says who judges.")
+    ] = None,
     shard: ShardOption = None,
     workers: Workers = None,
     executor: ExecutorOption = "local",
@@ -89,12 +92,15 @@ def score(
     as_json: Json = False,
 ) -> None:
     """Score answers made elsewhere."""
+    from dft_eval.config import load_config
     from dft_eval.score_run import ScoreRequest, score_file
     from dft_eval.shards import parse_shard
     from dft_eval.tasks.catalog import TASKS
+    from dft_eval.vision.settings import VisionSettings
 
     share = None if shard is None else parse_shard(shard)
-    request = ScoreRequest(task, samples, out, protocol, share)
+    vision = VisionSettings() if config is None else load_config(config).vision
+    request = ScoreRequest(task, samples, out, protocol, share, vision)
     metrics = score_file(request, TASKS, _make_executor(executor, workers, ray_address))
     _finish(dict(metrics), [metrics], as_json=as_json)
 

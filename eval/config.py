@@ -11,6 +11,7 @@ from dft_eval.backends.base import Interface, SamplingParams
 from dft_eval.backends.settings import BackendSettings
 from dft_eval.errors import ConfigError
 from dft_eval.samples import describe_validation
+from dft_eval.vision.settings import VisionSettings
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 
@@ -55,6 +56,7 @@ class EvalConfig(BaseModel):
         sampling: How tokens are drawn.
         out: Below it a run folder a task.
         limit: First samples only.
+        vision: How VLMEvalKit is run, and who judges, for vision-language benchmarks.
         on_missing: What a benchmark does whose data or tools are not here: `stop` the command, or `skip` it.
     """
 
@@ -69,6 +71,7 @@ class EvalConfig(BaseModel):
     sampling: SamplingSettings = SamplingSettings()
     out: Path
     limit: Annotated[int, Field(ge=1)] | None = None
+    vision: VisionSettings = VisionSettings()
     on_missing: Literal["stop", "skip"] = "stop"
 
     @model_validator(mode="after")

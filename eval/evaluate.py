@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +19,13 @@ from dft_eval.model_hash import check_model, hash_model
 from dft_eval.provenance import hash_prompts
 from dft_eval.records import Sample
 from dft_eval.scoring import finish_run
-from dft_eval.selection import Catalog, describe_task, find_missing, open_task, select_tasks
+from dft_eval.selection import Catalog, describe_task, find_missing, open_asked, select_tasks
 from dft_eval.shards import Shard, check_shards, merge_shards
 from dft_eval.store import RunFolder
 from dft_eval.tasks.base import Task
+from dft_eval.vision.judge import choose_executor
+from dft_eval.vision.prerequisites import describe_vision
+from dft_eval.vision.process import VlmevalProcess
 
 logger = logging.getLogger(__name__)
 
@@ -60,35 +65,47 @@ def run_evaluation(
     """
     names = select_tasks(config.tasks, catalog)
     if config.on_missing == "skip":
-        skipped = find_missing(config.tasks, config.protocol, catalog)
+        skipped = find_missing(config, catalog)
         for name, reason in skipped.items():
             logger.warning("SKIPPED %s: %s", name, reason)
         names = [name for name in names if name not in skipped]
-    tasks = {name: open_task(name, config.protocol, catalog) for name in names}
+    tasks = {name: open_asked(name, config, catalog) for name in names}
     if isinstance(config.backend, (HfSettings, VllmSettings)):
         for model in config.arms().values():
             check_model(model)
-    sampling = config.sampling.to_params()
     results: dict[str, Mapping[str, Any]] = {}
-    for out, model in config.arms().items():
-        runs = [_plan(name, task, model, out, config, shard) for name, task in tasks.items()]
-        for run in runs:
+    with closing(VlmevalProcess(config.vision.python)) as vlmeval:
+        for out, model in config.arms().items():
+            runs = [_plan(name, task, model, out, config, shard) for name, task in tasks.items()]
+            results |= _run_model(model, runs, config, executor, vlmeval)
+    return results
+
+
+def _run_model(
+    model: str, runs: Sequence[_Run], config: EvalConfig, executor: Executor, vlmeval: VlmevalProcess
+) -> dict[str, Mapping[str, Any]]:
+    """All answers of a model, then their scores."""
+    sampling = config.sampling.to_params()
+    for run in runs:
+        if not run.task.harness:
             check_interface(run.name, run.asked, config.interface)
-            check_shards(run.folder, run.settings)
-        backend = _LazyBackend(config, model)
-        try:
-            for run in runs:
-                with run.folder.claimed(run.settings):
-                    merge_shards(run.folder)
-                    generate_answers(run.name, run.asked, run.folder, backend.get(run.name), sampling)
-        finally:
-            backend.close()
+        check_shards(run.folder, run.settings)
+    backend = _LazyBackend(config, model, vlmeval)
+    try:
         for run in runs:
             with run.folder.claimed(run.settings):
-                metrics = finish_run(
-                    run.task, run.samples, run.folder, executor, num_repeats=sampling.num_repeats, notes=run.notes
-                )
-            results[str(run.folder.path)] = metrics
+                merge_shards(run.folder)
+                generate_answers(run.name, run.asked, run.folder, backend.get(run), sampling)
+    finally:
+        backend.close()
+    results: dict[str, Mapping[str, Any]] = {}
+    for run in runs:
+        judge = choose_executor(run.task, executor, config.vision, run.folder.path, len(run.asked), vlmeval)
+        with run.folder.claimed(run.settings):
+            metrics = finish_run(
+                run.task, run.samples, run.folder, judge, num_repeats=sampling.num_repeats, notes=run.notes
+            )
+        results[str(run.folder.path)] = metrics
     return results
 
 
@@ -100,9 +117,10 @@ def _plan(name: str, task: Task, model: str, out: Path, config: EvalConfig, shar
         **describe_task(name, task),
         "model": model,
         "model_hash": hash_model(model),
-        "interface": config.interface,
+        "interface": "chat" if task.harness else config.interface,
         "backend": config.backend.model_dump(mode="json", exclude=set(config.backend.speed_only)),
         **config.sampling.model_dump(),
+        **(describe_vision(config, task.protocol) if task.harness else {}),
         "limit": config.limit,
         "prompt_sha256": hash_prompts(asked),
         "shard": None if shard is None else str(shard),
@@ -118,21 +136,30 @@ def _plan(name: str, task: Task, model: str, out: Path, config: EvalConfig, shar
 class _LazyBackend:
     """The backend of one model, made when the first answer is wanted."""
 
-    def __init__(self, config: EvalConfig, model: str) -> None:
-        self._config, self._model = config, model
+    def __init__(self, config: EvalConfig, model: str, vlmeval: VlmevalProcess) -> None:
+        self._config, self._model, self._vlmeval = config, model, vlmeval
         self._made: Backend | None = None
 
-    def get(self, task_name: str) -> Callable[[], Backend]:
+    def get(self, run: _Run) -> Callable[[], Backend]:
         """Makes the backend, or gives the one that was made."""
-        if isinstance(self._config.backend, ReplaySettings):
+        settings = self._config.backend
+        if isinstance(settings, ReplaySettings):
             from dft_eval.backends.replay import ReplayBackend
 
-            samples = str(self._config.backend.samples).replace("{task}", task_name.replace("/", "_"))
+            samples = str(settings.samples).replace("{task}", run.name.replace("/", "_"))
             return lambda: ReplayBackend(Path(samples))
+        if run.task.harness:
+            return partial(self._make_vlmeval, run.task)
         return self._make_once
 
     def close(self) -> None:
-        """Free what was made."""
+        """Free what was made, here and in VLMEvalKit's process."""
+        self._close_own()
+        if self._vlmeval.is_running:
+            for _ in self._vlmeval.run({"job": "forget_model"}):
+                pass
+
+    def _close_own(self) -> None:
         if self._made is not None:
             self._made.close()
             self._made = None
@@ -142,6 +169,16 @@ class _LazyBackend:
             logger.info("loading %s", self._model)
             self._made = _make_backend(self._config, self._model, self._config.sampling.to_params())
         return self._made
+
+    def _make_vlmeval(self, task: Task) -> Backend:
+        """One a benchmark; the model stays loaded in VLMEvalKit's process."""
+        from dft_eval.tasks.vision import VisionTask
+        from dft_eval.vision.backend import VlmevalBackend
+
+        self._close_own()  # two copies of a model may not fit
+        assert isinstance(task, VisionTask) and isinstance(self._config.backend, (HfSettings, OpenAISettings))
+        sampling = self._config.sampling.to_params()
+        return VlmevalBackend(task, self._model, self._config.backend, self._config.vision, sampling, self._vlmeval)
 
 
 def _make_backend(config: EvalConfig, model: str, sampling: SamplingParams) -> Backend:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from contextlib import closing
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,10 @@ from dft_eval.scoring import finish_run
 from dft_eval.selection import Catalog, describe_task, open_task
 from dft_eval.shards import Shard, check_shards, merge_shards
 from dft_eval.store import RunFolder
+from dft_eval.vision.judge import choose_executor
+from dft_eval.vision.prerequisites import check_judge, describe_judge
+from dft_eval.vision.process import VlmevalProcess
+from dft_eval.vision.settings import VisionSettings
 
 
 @dataclass(frozen=True)
@@ -28,6 +33,7 @@ class ScoreRequest:
         out: The run folder.
         protocol: How answers become programs; None takes the benchmark's first.
         shard: The share to judge; None judges all, after taking in what shards recorded.
+        vision: Who judges, for the protocol `judge`.
     """
 
     task: str
@@ -35,6 +41,7 @@ class ScoreRequest:
     out: Path
     protocol: str | None = None
     shard: Shard | None = None
+    vision: VisionSettings = field(default_factory=VisionSettings)
 
 
 def score_file(request: ScoreRequest, catalog: Catalog, executor: Executor) -> Mapping[str, Any]:
@@ -47,6 +54,8 @@ def score_file(request: ScoreRequest, catalog: Catalog, executor: Executor) -> M
         EvalError: unknown names, bad records, missing prerequisites, a folder of another run.
     """
     task = open_task(request.task, request.protocol, catalog)
+    if task.harness:
+        check_judge(request.vision, task.protocol)
     samples = task.samples()
     position = {sample.sample_id: index for index, sample in enumerate(samples)}
     answers = read_answers(request.samples, position)
@@ -56,6 +65,7 @@ def score_file(request: ScoreRequest, catalog: Catalog, executor: Executor) -> M
         **describe_task(request.task, task),
         "answers_sha256": digest.hexdigest(),
         "prompt_sha256": hash_prompts(samples),
+        **(describe_judge(request.vision, task.protocol) if task.harness else {}),
         "shard": None if request.shard is None else str(request.shard),
     }
     num_repeats = 1 + max(answer.repeat for answer in answers)
@@ -70,4 +80,6 @@ def score_file(request: ScoreRequest, catalog: Catalog, executor: Executor) -> M
         merge_shards(folder)
         with folder.generations() as log:
             log.append(answer for answer in answers if answer_key(answer) not in log.records)
-        return finish_run(task, samples, folder, executor, num_repeats=num_repeats, notes=notes)
+        with closing(VlmevalProcess(request.vision.python)) as vlmeval:
+            judge = choose_executor(task, executor, request.vision, folder.path, len(answers), vlmeval)
+            return finish_run(task, samples, folder, judge, num_repeats=num_repeats, notes=notes)

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 
+from dft_eval.config import EvalConfig
 from dft_eval.errors import ConfigError, MissingPrerequisite
 from dft_eval.fetch import locate_data
 from dft_eval.tasks.base import Task
+from dft_eval.vision.prerequisites import check_vision
 
 Catalog = Mapping[str, type[Task]]
 """Benchmarks by the name a person writes."""
@@ -53,18 +55,31 @@ def open_task(name: str, protocol: str | None, catalog: Catalog) -> Task:
     return task
 
 
-def find_missing(patterns: Sequence[str], protocol: str | None, catalog: Catalog) -> dict[str, str]:
-    """Benchmarks that cannot be run here, each with what it lacks.
+def open_asked(name: str, config: EvalConfig, catalog: Catalog) -> Task:
+    """A benchmark that this configuration can ask and score here.
+
+    Raises:
+        ConfigError: an unknown name or protocol, or no judge for a protocol that needs one.
+        MissingPrerequisite: something is not there, or the backend cannot ask it.
+    """
+    task = open_task(name, config.protocol, catalog)
+    if task.harness:
+        check_vision(config, task.protocol)
+    return task
+
+
+def find_missing(config: EvalConfig, catalog: Catalog) -> dict[str, str]:
+    """Benchmarks of a configuration that cannot be run here, each with what it lacks.
 
     Raises:
         ConfigError: an unknown name or protocol.
         MissingPrerequisite: none of the benchmarks can be run.
     """
-    names = select_tasks(patterns, catalog)
+    names = select_tasks(config.tasks, catalog)
     missing: dict[str, str] = {}
     for name in names:
         try:
-            open_task(name, protocol, catalog)
+            open_asked(name, config, catalog)
         except MissingPrerequisite as error:
             missing[name] = str(error)
     if len(missing) == len(names):
@@ -78,6 +93,6 @@ def describe_task(name: str, task: Task) -> dict[str, object]:
     return {
         "task": name,
         "protocol": task.protocol,
-        "data_sha256": {file.path: file.sha256 for file in task.data_files},
+        "data_sha256": {file.path: file.sha256 or f"md5 {file.md5}" for file in task.data_files},
         "fingerprint": task.fingerprint(),
     }

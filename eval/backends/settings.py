@@ -6,7 +6,21 @@ from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+
+def check_base_url(url: str) -> str:
+    """An address without a secret in it, since settings are written down.
+
+    Raises:
+        ValueError: it is none, or holds one.
+    """
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError("an http or https address is accepted, for example http://127.0.0.1:8000/v1")
+    if parts.username or parts.password or parts.query:
+        raise ValueError("holds a user, a password or a query, which run.json would repeat; use api_key_env")
+    return url
 
 
 class _Settings(BaseModel):
@@ -30,21 +44,11 @@ class OpenAISettings(_Settings):
     speed_only: ClassVar[frozenset[str]] = frozenset({"api_key_env", "concurrency", "timeout_s", "max_attempts"})
 
     kind: Literal["openai"]
-    base_url: str
+    base_url: Annotated[str, AfterValidator(check_base_url)]
     api_key_env: str = "OPENAI_API_KEY"
     concurrency: Annotated[int, Field(ge=1, le=4096)] = 32
     timeout_s: Annotated[float, Field(gt=0)] = 600.0
     max_attempts: Annotated[int, Field(ge=1)] = 8
-
-    @field_validator("base_url")
-    @classmethod
-    def _holds_no_secret(cls, url: str) -> str:
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ValueError("an http or https address is accepted, for example http://127.0.0.1:8000/v1")
-        if parts.username or parts.password or parts.query:
-            raise ValueError("holds a user, a password or a query, which run.json would repeat; use api_key_env")
-        return url
 
 
 class VllmSettings(_Settings):

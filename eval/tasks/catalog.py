@@ -10,6 +10,7 @@ from dft_eval.tasks.humaneval_plus import HumanEvalPlus
 from dft_eval.tasks.math_answers import MATH
 from dft_eval.tasks.multipl_e import MULTIPL_E
 from dft_eval.tasks.natural_questions import NaturalQuestions
+from dft_eval.tasks.vision import VISION
 
-_KINDS: tuple[type[Task], ...] = (HumanEval, HumanEvalPlus, *MULTIPL_E, *MATH, NaturalQuestions)
+_KINDS: tuple[type[Task], ...] = (HumanEval, HumanEvalPlus, *MULTIPL_E, *MATH, NaturalQuestions, *VISION)
 TASKS: Mapping[str, type[Task]] = {kind.name: kind for kind in _KINDS}

@@ -44,8 +44,8 @@ def test_a_benchmark_without_data_stops_the_run_or_is_left_out(tmp_path, arithme
     assert [Path(path).name for path in results] == ["arithmetic"]
     assert "SKIPPED elsewhere: elsewhere needs no/such.jsonl" in caplog.text
     with pytest.raises(MissingPrerequisite, match="none of the benchmarks can be run here"):
-        find_missing(["elsewhere"], None, catalog)
-    assert find_missing(["arithmetic"], None, CATALOG) == {}
+        find_missing(load_config(write_config(tmp_path, tasks=["elsewhere"])), catalog)
+    assert find_missing(load_config(write_config(tmp_path, tasks=["arithmetic"])), CATALOG) == {}
 
 
 def test_the_command_lists_what_it_skipped(tmp_path, monkeypatch, data_dir):
@@ -73,5 +73,7 @@ def test_examples_are_read_and_their_protocols_and_prompts_fit(name, data_dir):
         kind = TASKS[task]
         protocol = config.protocol or kind.protocols[0]
         assert protocol in kind.protocols
+        if kind.harness:  # asks by itself, and its data are not here
+            continue
         assert isinstance(kind(data_dir, protocol).samples()[0].prompt, str)
     assert load_config(path, model="m").arms() == {config.out: "m"}

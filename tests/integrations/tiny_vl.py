@@ -9,6 +9,12 @@ from pathlib import Path
 from dft_plugin.demo.bpe_tokenizer import make_bpe_tokenizer
 from tests.integrations.tiny import VOCAB_SIZE, samples
 
+CHAT_TEMPLATE = (
+    "{% for message in messages %}<|im_start|>{{ message.role }}\n"
+    "{% if message.content is string %}{{ message.content }}{% else %}{% for part in message.content %}"
+    "{% if part.type == 'image' %}<|vision_start|><|image_pad|><|vision_end|>{% else %}{{ part.text }}{% endif %}"
+    "{% endfor %}{% endif %}<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
 VISION_TOKENS = ("<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>")
 
 
@@ -60,7 +66,7 @@ def make_vl_model(folder: Path, *, tie_word_embeddings: bool = False, seed: int 
         image_processor=Qwen2VLImageProcessor(min_pixels=28 * 28 * 4, max_pixels=28 * 28 * 16),
         video_processor=Qwen2VLVideoProcessor(),
         tokenizer=tokenizer,
-        chat_template=tokenizer.chat_template,
+        chat_template=CHAT_TEMPLATE,
     )
     processor.save_pretrained(folder)
     return folder

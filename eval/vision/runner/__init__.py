@@ -1,0 +1,1 @@
+"""What runs inside VLMEvalKit's interpreter: standard library and `vlmeval` only, nothing else of this package."""

@@ -1,0 +1,72 @@
+"""A vision run killed while a model answers and while a judge judges: nothing is lost, nothing asked twice."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.eval.processes import processes_with
+from tests.eval.vision.stub_judge import running
+
+ROOT = Path(__file__).parents[3]
+RECORDS = ("generations.jsonl", "scores.jsonl", "judge.jsonl")
+
+
+def count(path):
+    return len(path.read_bytes().splitlines()) if path.exists() else 0
+
+
+def run_until(config, path, num_lines):
+    """Run the command, and kill it when the file has so many lines; None lets it end."""
+    mark = f"DFT_TEST_RUN={time.monotonic_ns()}"
+    environment = os.environ | dict([mark.split("=")])
+    command = [sys.executable, "-m", "tests.eval.vision.run_small", str(config)]
+    log = config.with_suffix(".log")
+    with log.open("wb") as output:
+        process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=output, stderr=output)
+    while process.poll() is None and (num_lines is None or count(path) < num_lines):
+        time.sleep(0.02)
+    process.kill()
+    process.wait()
+    for _ in range(200):
+        if not processes_with(mark):
+            break
+        time.sleep(0.05)
+    assert not processes_with(mark), "VLMEvalKit outlives the command"
+    assert process.returncode == (0 if num_lines is None else -9), log.read_text()[-3000:]
+
+
+@pytest.mark.slow
+def test_a_killed_run_ends_with_the_records_of_an_uninterrupted_one(python, evaluate, tmp_path):
+    with running(delay_s=0.1) as server:
+        settings = {
+            "model": "vl",
+            "tasks": ["mathverse"],
+            "interface": "chat",
+            "protocol": "judge",
+            "backend": {"kind": "openai", "base_url": server.url, "concurrency": 1},
+            "vision": {"judge": {"model": "stub", "base_url": server.url, "concurrency": 1}},
+        }
+        whole = evaluate(**settings, out=str(tmp_path / "whole"))
+        asked = Counter(json.dumps(body, sort_keys=True) for body in server.asked)
+        server.asked.clear()
+        config = tmp_path / "config.yaml"
+        config.write_text(yaml.safe_dump(settings | {"out": str(tmp_path / "killed")}))
+        folder = tmp_path / "killed/mathverse"
+        run_until(config, folder / "generations.jsonl", 2)
+        assert count(folder / "generations.jsonl") < 5
+        run_until(config, folder / "judge.jsonl", 1)
+        assert count(folder / "scores.jsonl") == 0
+        run_until(config, folder, None)
+        again = Counter(json.dumps(body, sort_keys=True) for body in server.asked)
+    assert set(again) == set(asked) and sum((again - asked).values()) <= 2  # the one in flight at each kill
+    for name in RECORDS:
+        found = [sorted((tmp_path / run / "mathverse" / name).read_text().splitlines()) for run in ("whole", "killed")]
+        assert found[0] == found[1], name
+    assert json.loads((folder / "metrics.json").read_text()) == whole["mathverse"]
