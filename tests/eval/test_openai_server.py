@@ -2,15 +2,8 @@
 
 import http.server
 import json
-import os
-import socket
-import subprocess
-import sys
 import threading
 import time
-import urllib.request
-from contextlib import closing
-from pathlib import Path
 
 import pytest
 from dft_eval.backends.base import SamplingParams, make_requests
@@ -19,6 +12,7 @@ from dft_eval.backends.settings import OpenAISettings
 from dft_eval.errors import BackendError
 from dft_eval.records import Sample
 
+from tests.eval.llamafactory_server import serving
 from tests.integrations.tiny import make_text_model, samples
 
 pytest.importorskip("openai")
@@ -139,17 +133,7 @@ def test_llamafactory_s_server_and_transformers_agree(tmp_path):
     from dft_eval.backends.settings import HfSettings
 
     model = make_text_model(tmp_path / "model")
-    with closing(socket.create_server(("127.0.0.1", 0))) as free:
-        port = free.getsockname()[1]
-    settings = {"model_name_or_path": str(model), "template": "qwen", "infer_backend": "huggingface"}
-    arguments = [part for key, value in settings.items() for part in (f"--{key}", value)]
-    command = [str(Path(sys.executable).with_name("llamafactory-cli")), "api", *arguments, "--infer_dtype", "float32"]
-    environment = os.environ | {"API_HOST": "127.0.0.1", "API_PORT": str(port), "CUDA_VISIBLE_DEVICES": ""}
-    log = tmp_path / "server.log"
-    with log.open("wb") as output:
-        process = subprocess.Popen(command, env=environment, stdout=output, stderr=output, start_new_session=True)
-    try:
-        _wait_for(f"http://127.0.0.1:{port}/v1/models", process, log)
+    with serving(model, "qwen", tmp_path / "server.log") as url:
         wanted = [
             Sample(
                 f"id/{i}",
@@ -160,26 +144,11 @@ def test_llamafactory_s_server_and_transformers_agree(tmp_path):
             for i, row in enumerate(samples(8))
         ]
         requests = make_requests(wanted, SamplingParams())
-        settings = OpenAISettings(kind="openai", base_url=f"http://127.0.0.1:{port}/v1", concurrency=2)
+        settings = OpenAISettings(kind="openai", base_url=url, concurrency=2)
         served = OpenAIBackend("tiny", settings, "chat", SamplingParams())
         local = HfBackend(str(model), HfSettings(kind="hf", device="cpu", batch_size=4), "chat", SamplingParams())
         answers = [
             {a.sample_id: a for batch in backend.generate(requests) for a in batch} for backend in (served, local)
         ]
-    finally:
-        process.terminate()
-        process.wait(timeout=30)
     assert answers[0] == answers[1]
     assert len({answer.completion for answer in answers[0].values()}) > 4
-
-
-def _wait_for(url, process, log):
-    deadline = time.monotonic() + 400
-    while time.monotonic() < deadline:
-        assert process.poll() is None, log.read_text()
-        try:
-            urllib.request.urlopen(url, timeout=2).close()
-            return
-        except OSError:
-            time.sleep(0.5)
-    pytest.fail(f"the server did not start:\n{log.read_text()}")

@@ -7,6 +7,7 @@ import shutil
 import pytest
 from dft_eval.errors import BackendError, ChangedRunError
 
+from tests.eval.llamafactory_server import serving
 from tests.eval.vision.small_benchmarks import CATALOG, SmallMathVerse, SmallMathVision, SmallWeMath, pin, write_rows
 from tests.eval.vision.stub_judge import KEY, running
 from tests.integrations.tiny_vl import make_vl_model
@@ -81,6 +82,20 @@ def test_a_server_judged_row_by_row(evaluate, tmp_path):
     assert found["mathverse"]["headline"]["value"] == 1
     runs = {name: json.loads((tmp_path / "runs" / name / "run.json").read_text())["settings"] for name in NUM_ROWS}
     assert all(run["min_pixels"] is None and run["judge"]["model"] == "stub" for run in runs.values())
+
+
+@pytest.mark.llamafactory
+def test_a_real_server(evaluate, model, tmp_path):
+    """LLaMA-Factory's, with the tiny model; its answers by rules."""
+    pytest.importorskip("llamafactory")
+    with serving(model, "qwen2_vl", tmp_path / "server.log") as url:
+        backend = {"kind": "openai", "base_url": url, "concurrency": 2}
+        found = evaluate(model="tiny", backend=backend, sampling={"max_new_tokens": 8})
+    assert {name: metrics["n_scored"] for name, metrics in found.items()} == NUM_ROWS
+    assert all(metrics["is_complete"] and metrics["protocol"] == "rule" for metrics in found.values())
+    answers = records(tmp_path / "runs/wemath", "generations.jsonl")
+    assert len({answer["completion"] for answer in answers}) > 1
+    assert {answer["finish_reason"] for answer in answers} <= {"stop", "length"}
 
 
 def test_another_checkpoint_under_the_same_name_is_asked_anew(evaluate, model, tmp_path):
