@@ -9,6 +9,7 @@ import pytest
 from dft_eval.records import Answer
 from dft_eval.tasks.catalog import TASKS
 
+FOLDER = "replay/qwen2.5-coder-1.5b-base"
 LANGUAGES = ("cpp", "java", "php", "ts", "cs", "sh", "js")
 EXPLAINED = {
     "php": {"HumanEval_16_count_distinct_characters"},  # PHP 8 and the recorded PHP 7 differ
@@ -17,17 +18,21 @@ EXPLAINED = {
 NUM_QUICK = 8
 
 
+def recorded_answers(data_dir, language):
+    """What the model wrote."""
+    lines = (data_dir / FOLDER / f"pred_{language}_output.jsonl").read_text().splitlines()
+    answers = []
+    for record in map(json.loads, lines):
+        completion = record["wholecode"].removeprefix(record["prompt"].strip() + "\n")
+        answers.append(Answer(record["task_id"], completion=completion))
+    return answers
+
+
 def compare(data_dir, language, limit=None):
     """(number compared, ids whose verdict differs from the recorded one)."""
     task = TASKS[f"multipl_e/{language}"](data_dir, "qwen-base")
-    folder = data_dir / "replay" / "qwen2.5-coder-1.5b-base"
-    recorded = json.loads((folder / f"humaneval-{language}-details.json").read_text())
-    lines = (folder / f"pred_{language}_output.jsonl").read_text().splitlines()
-    answers = []
-    for line in lines[:limit]:
-        record = json.loads(line)
-        completion = record["wholecode"].removeprefix(record["prompt"].strip() + "\n")
-        answers.append(Answer(record["task_id"], completion=completion))
+    recorded = json.loads((data_dir / FOLDER / f"humaneval-{language}-details.json").read_text())
+    answers = recorded_answers(data_dir, language)[:limit]
     with ThreadPoolExecutor(2) as pool:
         scores = list(pool.map(task.score, answers))
     return len(scores), {
@@ -38,8 +43,7 @@ def compare(data_dir, language, limit=None):
 def compare_evalplus(data_dir, limit=None):
     """(number compared, ids whose base or plus verdict differs from EvalPlus' recorded one)."""
     task = TASKS["humaneval_plus"](data_dir, "qwen-base")
-    folder = data_dir / "replay" / "qwen2.5-coder-1.5b-base" / "evalplus"
-    recorded = json.loads((folder / "generated_eval_results.json").read_text())["eval"]
+    recorded = json.loads((data_dir / FOLDER / "evalplus/generated_eval_results.json").read_text())["eval"]
     answers = [
         Answer(sample_id, program=recorded[sample_id][0]["solution"]) for sample_id in list(task.problems)[:limit]
     ]
