@@ -24,7 +24,7 @@ from dft_eval.shards import Shard, check_shards, merge_shards
 from dft_eval.store import RunFolder
 from dft_eval.tasks.base import Task
 from dft_eval.vision.judge import choose_executor
-from dft_eval.vision.prerequisites import describe_vision
+from dft_eval.vision.prerequisites import describe_harness, describe_vision
 from dft_eval.vision.process import VlmevalProcess
 
 logger = logging.getLogger(__name__)
@@ -95,6 +95,8 @@ def _run_model(
         for run in runs:
             with run.folder.claimed(run.settings):
                 merge_shards(run.folder)
+                if run.task.harness:
+                    run.folder.add_environments(describe_harness(config, run.task.protocol))
                 generate_answers(run.name, run.asked, run.folder, backend.get(run), sampling)
     finally:
         backend.close()

@@ -9,7 +9,8 @@ from typing import Any
 from dft_eval.backends.settings import HfSettings, ReplaySettings, VllmSettings
 from dft_eval.config import EvalConfig
 from dft_eval.errors import ConfigError, MissingPrerequisite
-from dft_eval.vision.process import find_python
+from dft_eval.provenance import describe_environment
+from dft_eval.vision.process import describe_python, find_python
 from dft_eval.vision.settings import VisionSettings
 
 
@@ -30,8 +31,15 @@ def check_vision(config: EvalConfig, protocol: str) -> None:
     if isinstance(config.backend, HfSettings):
         for model in config.arms().values():
             _check_sees(model)
-    if protocol == "judge" or not isinstance(config.backend, ReplaySettings):
+    if _needs_vlmeval(config, protocol):
         find_python(config.vision.python)
+
+
+def describe_harness(config: EvalConfig, protocol: str) -> list[dict[str, Any]]:
+    """The environment that holds VLMEvalKit, where a run uses it."""
+    if not _needs_vlmeval(config, protocol):
+        return []
+    return [{**describe_environment(), "vlmeval": dict(describe_python(find_python(config.vision.python)))}]
 
 
 def check_judge(vision: VisionSettings, protocol: str) -> None:
@@ -59,6 +67,10 @@ def describe_vision(config: EvalConfig, protocol: str) -> dict[str, Any]:
     vision, is_local = config.vision, isinstance(config.backend, HfSettings)
     names = ("attention", "min_pixels", "max_pixels")
     return {name: getattr(vision, name) if is_local else None for name in names} | describe_judge(vision, protocol)
+
+
+def _needs_vlmeval(config: EvalConfig, protocol: str) -> bool:
+    return protocol == "judge" or not isinstance(config.backend, ReplaySettings)
 
 
 def _check_sees(model: str) -> None:

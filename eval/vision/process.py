@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,11 @@ module = sys.modules["dft_eval"] = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(module)
 from dft_eval.vision.runner.main import main
 main()
+"""
+_VERSIONS = """
+import importlib.metadata, json
+names = "ms-vlmeval", "torch", "transformers", "qwen-vl-utils", "pillow", "latex2sympy2-extended", "openai"
+print(json.dumps({name: importlib.metadata.version(name) for name in names}))
 """
 _DECIDED_HERE = (
     *("LOCAL_LLM", "LMUData", "LMDEPLOY_API_KEY", "LMDEPLOY_API_BASE", "OPENAI_API_BASE", "SKIP_ERR", "SPLIT_THINK"),
@@ -53,16 +59,27 @@ def find_python(given: Path | None) -> Path:
                 f"no interpreter with VLMEvalKit is named by vision.python or DFT_VLMEVAL_PYTHON. Run: {_INSTALL}"
             )
         python = Path(sys.executable)
-    command = [str(python), "-c", "from importlib.metadata import version; print(version('ms-vlmeval'))"]
-    try:
-        found = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout.strip()
-    except (OSError, subprocess.SubprocessError) as error:
-        raise MissingPrerequisite(f"{python} has no ms-vlmeval=={VLMEVAL_VERSION}. Run: {_INSTALL}") from error
+    found = describe_python(python)["ms-vlmeval"]
     if found != VLMEVAL_VERSION:
         raise MissingPrerequisite(
             f"{python} has ms-vlmeval {found}; {VLMEVAL_VERSION} is accepted, since scores differ. Run: {_INSTALL}"
         )
     return python
+
+
+@cache
+def describe_python(python: Path) -> Mapping[str, str]:
+    """Versions of what answers and judges in an interpreter.
+
+    Raises:
+        MissingPrerequisite: VLMEvalKit or what it needs is not there.
+    """
+    try:
+        done = subprocess.run([str(python), "-c", _VERSIONS], capture_output=True, text=True, timeout=120, check=True)
+        versions: dict[str, str] = json.loads(done.stdout)
+    except (OSError, subprocess.SubprocessError, ValueError) as error:
+        raise MissingPrerequisite(f"{python} has no ms-vlmeval=={VLMEVAL_VERSION}. Run: {_INSTALL}") from error
+    return versions
 
 
 class VlmevalProcess:

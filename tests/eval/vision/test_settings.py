@@ -74,7 +74,10 @@ def test_settings_that_make_no_sense_are_refused(tmp_path, vision):
 
 
 def test_more_calls_than_allowed_are_refused_before_the_first(small_data, tmp_path, monkeypatch):
-    monkeypatch.setattr("dft_eval.vision.prerequisites.find_python", lambda given: given)
+    python = tmp_path / "python"
+    python.write_text("""#!/bin/sh\necho '{"ms-vlmeval": "0.0.20"}'\n""")
+    python.chmod(0o755)
+    monkeypatch.setenv("DFT_VLMEVAL_PYTHON", str(python))
     samples = tmp_path / "s.jsonl"
     samples.write_text("".join(json.dumps({"sample_id": str(row), "answer": "B"}) + "\n" for row in range(1, 6)))
     backend = {"kind": "replay", "samples": str(samples)}
@@ -98,7 +101,7 @@ def test_answers_made_elsewhere_are_scored_by_rules_or_by_a_judge(small_data, tm
 
 def test_another_version_is_refused(tmp_path):
     python = tmp_path / "python"
-    python.write_text("#!/bin/sh\necho 0.0.19\n")
+    python.write_text("""#!/bin/sh\necho '{"ms-vlmeval": "0.0.19"}'\n""")
     python.chmod(0o755)
     with pytest.raises(MissingPrerequisite, match=r"has ms-vlmeval 0\.0\.19; 0\.0\.20 is accepted"):
         find_python(python)

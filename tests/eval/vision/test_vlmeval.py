@@ -82,6 +82,8 @@ def test_a_server_judged_row_by_row(evaluate, tmp_path):
     assert found["mathverse"]["headline"]["value"] == 1
     runs = {name: json.loads((tmp_path / "runs" / name / "run.json").read_text())["settings"] for name in NUM_ROWS}
     assert all(run["min_pixels"] is None and run["judge"]["model"] == "stub" for run in runs.values())
+    environments = json.loads((tmp_path / "runs/wemath/run.json").read_text())["environments"]
+    assert environments[-1]["vlmeval"]["ms-vlmeval"] == "0.0.20"
 
 
 @pytest.mark.llamafactory
