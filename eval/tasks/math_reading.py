@@ -44,8 +44,10 @@ _PARENTHESES = re.compile(r"\s*(?:\\left)?\(([^()\[\],]*?)(?:\\right)?\)\s*")
 _TWO_NUMBERS = re.compile(r"(?<![\w^.])\d[\d.]*\s+\.?\d")
 _SPACES = re.compile(r"(?:\s|(?<!\\)\\(?=\s))+")
 _OPERATOR_SPACES = re.compile(r"\s*([+=])\s*")
+_SPACING = re.compile(r"(?<!\\)\\[,;:! ]|\\q?quad(?![A-Za-z])|~")
 _WRAPPED_UNIT = re.compile(
-    r"(?:\s|/|\\cdot\b)*\\(?:text|mathrm|mbox|textrm|textbf|mathbf)\s*\{[^{}\d]*\}(?:\s*\^\s*(?:\{\s*-?\d\s*\}|\d))?\s*$"
+    r"(?:\s|/|\\cdot\b)*\\(?:text|mathrm|mbox|textrm|textbf|mathbf)\s*\{[^{}\d]*\}"
+    r"(?:\s*\^\s*(?:\{\s*-?\d\s*\}|\d))?\s*$"
 )
 _ENDS_WELL = re.compile(r"[^\s=+\-*/,;:^_(\[<>]\s*$")
 _WRAPPER = re.compile(r"\\(?:text|mathrm|mbox|textrm|textbf|textit|mathbf|mathit|rm)\s*\{([^{}]*)\}")
@@ -103,6 +105,7 @@ def strip_wrapped_unit(latex: str) -> str:
     r"""Without `\text{ cm}^2`, `\mathrm{~m} / \mathrm{s}` and the like at the end; all of it where nothing is left."""
     if match := _PARENTHESES.fullmatch(latex):
         latex = match[1]
+    latex = _SPACING.sub(" ", latex)
     while (shorter := _WRAPPED_UNIT.sub("", latex)) != latex and _ENDS_WELL.search(_WRAPPER.sub("", shorter)):
         latex = shorter
     return latex

@@ -32,6 +32,11 @@ PAIRS = (
     ("0", "1", False),
     ("1000000", "10^6", True),
     ("1000000", "10^7", False),
+    ("204", "204\\ \\text{min}", True),
+    ("5", "5\\,\\mathrm{m}\\,\\mathrm{s}^{-1}", True),
+    ("5", "5~\\mathrm{m/s}^2", True),
+    ("5", "6\\,\\mathrm{m}", False),
+    ("2^{1009}", "2^{1009}.", True),
     # powers of ten
     ("4.5e33", "4.5 \\times 10^{33}", True),
     ("4.5e33", "4.5e33", True),
