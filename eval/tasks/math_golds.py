@@ -10,13 +10,13 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-GOLDS_VERSION = "1"
+GOLDS_VERSION = "2"
 
 _BOX = re.compile(r"\\(?:boxed|fbox)\s*\{")
 _BRACE = re.compile(rf"{_BOX.pattern}|\\.|[{{}}]", re.DOTALL)
 _E_NOTATION = re.compile(r"\s*([+-]?\d+(?:\.\d*)?|[+-]?\.\d+)[eE]([+-]?\d{1,4})\s*")
 _NUMPY = re.compile(r"\bnp\.(arcsin|arccos|arctan|sin|cos|tan|log|exp|sqrt)\b")
-_THOUSANDS = re.compile(r"(?<=\d)(?:\\[,!]|,\\!|\{,\}|,\s?\\!)(?=\d{3}(?!\d))")
+_THOUSANDS = re.compile(r"(?<=\d)(?:\\[,!]|\{,\}|,\s?\\!\s?)(?=\d{3}(?!\d))")
 _WHOLE_FLOAT = re.compile(r"(-?\d+)\.0")
 
 

@@ -15,9 +15,9 @@ import sys
 from functools import lru_cache
 from typing import IO, Any, Literal
 
+from dft_eval.tasks.math_equality import compare_answer
 from dft_eval.tasks.math_golds import has_box, last_box, normalise_answer
 from dft_eval.tasks.math_qwen_compat import are_equal_for_qwen, find_answer, normalise_like_qwen
-from dft_eval.tasks.math_values import number
 
 Rules = Literal["math_verify", "qwen_compat", "qwen_compat_with_units"]
 """Who judges; the last one does not take words for units out of an answer."""
@@ -26,54 +26,36 @@ CPU_LIMIT_S = 5.0
 MEMORY_LIMIT_BYTES = 4 << 30
 MAX_ANSWER_CHARACTERS = 4000
 _TAIL_CHARACTERS = 400
-_SMALL = 1e-2
 
 
 def extract_answer(response: str) -> str | None:
     r"""What a response gives as its answer, as LaTeX for the grader.
 
-    The last closed `\boxed{...}`. Without any box the end of the text, in which math-verify finds the last
-    expression. A box that is opened and never closed is an answer that was never finished: None.
+    The last closed `\boxed{...}`. Without any box the expression that math-verify finds last in the text, or its last
+    number where there is no LaTeX. A box that is opened and never closed is an answer that was never finished: None.
     """
     box = last_box(response)
-    if box is not None:
-        return rf"\boxed{{{normalise_answer(box)}}}" if box.strip() else None
-    if has_box(response):
-        return None
-    return response.strip()[-_TAIL_CHARACTERS:] or None
+    if box is None:
+        return None if has_box(response) else _find_last(response.strip()[-_TAIL_CHARACTERS:])
+    while (inner := last_box(box)) is not None and box.replace(" ", "") == rf"\boxed{{{inner}}}".replace(" ", ""):
+        box = inner
+    return normalise_answer(box) or None
 
 
-def grade_pair(gold: str, answer: str) -> bool:
-    """Whether an answer equals a reference.
+def _find_last(text: str) -> str | None:
+    """What a text without a box ends with; None where there is neither LaTeX nor a number."""
+    from math_verify import ExprExtractionConfig, LatexExtractionConfig, parse
 
-    Args:
-        gold: Normalised LaTeX.
-        answer: From `extract_answer`.
-
-    Raises:
-        ValueError: the reference itself cannot be read.
-    """
-    from math_verify import parse, verify
-
-    reference, given = _read_reference(gold), parse(answer, parsing_timeout=None)
-    if not verify(reference, given, timeout_seconds=None):
-        return False
-    # math-verify rounds numbers to six decimals, after which 2.88e-19 is any tiny number, and 0
-    value = number(reference[0])
-    if value is None or value == 0 or abs(value) >= _SMALL:
-        return True
-    return any(abs(found - value) <= 1e-3 * abs(value) for found in map(number, given) if found is not None)
+    latex = LatexExtractionConfig(normalization_config=_as_it_stands())
+    found = parse(text, (latex, ExprExtractionConfig()), extraction_mode="first_match", parsing_timeout=None)
+    return normalise_answer(found[-1]) or None if found and isinstance(found[-1], str) else None
 
 
-@lru_cache(maxsize=4096)
-def _read_reference(gold: str) -> list[Any]:
-    """The reference as expressions; the same for each of many answers to a problem."""
-    from math_verify import parse
+@lru_cache(maxsize=1)
+def _as_it_stands() -> Any:
+    from latex2sympy2_extended.latex2sympy2 import NormalizationConfig
 
-    reference: list[Any] = parse(rf"\boxed{{{gold}}}", parsing_timeout=None)
-    if not reference:
-        raise ValueError(f"the reference {gold!r} cannot be read")
-    return reference
+    return NormalizationConfig(basic_latex=False, units=False, malformed_operators=False, nits=False, boxed="none")
 
 
 def judge_pair(gold: str, response: str, rules: Rules) -> dict[str, Any]:
@@ -90,12 +72,12 @@ def judge_pair(gold: str, response: str, rules: Rules) -> dict[str, Any]:
         return result | {"status": "wrong", "message": f"an answer of {len(answer)} characters"}
     try:
         if rules == "math_verify":
-            is_right = grade_pair(gold, answer)
+            is_right, message = compare_answer(gold, answer)
         else:
             keeps_units = rules == "qwen_compat_with_units"
             pair = (normalise_like_qwen(text, keeps_units=keeps_units) for text in (answer, gold))
-            is_right = are_equal_for_qwen(*pair)
-        return result | {"status": "ok" if is_right else "wrong"}
+            is_right, message = are_equal_for_qwen(*pair), ""
+        return result | {"status": "ok" if is_right else "wrong"} | ({"message": message} if message else {})
     except MemoryError:
         return result | {"status": "oom", "message": f"more than {MEMORY_LIMIT_BYTES >> 30} GiB"}
 

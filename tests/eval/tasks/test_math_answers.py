@@ -19,7 +19,8 @@ from dft_eval.tasks.math_golds import last_box, normalise_answer, read_gold
 from dft_eval.tasks.math_grader import GraderError, describe_grader, grade_response
 from dft_eval.tasks.math_worker import CPU_LIMIT_S, extract_answer
 
-from tests.eval.tasks.math_pairs import KNOWN_FALSE_NEGATIVES, PAIRS, TWO_GRADINGS
+from tests.eval.tasks.math_pairs import KNOWN_FALSE_NEGATIVES, PAIRS
+from tests.eval.tasks.math_two_gradings import TWO_GRADINGS
 
 NAMES = {"math500": 500, "minerva_math": 272, "olympiadbench": 675, "aime24": 30, "amc23": 40}
 
@@ -57,6 +58,26 @@ def test_a_tricky_pair_is_judged_right():
             wrong.append((index, gold, answer, found))
     assert [entry for entry in wrong if entry[3] == "ok"] == []  # no false positive
     assert {entry[0] for entry in wrong} == KNOWN_FALSE_NEGATIVES
+
+
+def test_a_text_that_is_no_expression_says_that_it_was_compared_as_text(tasks):
+    gold = tasks["olympiadbench"].golds["olympiadbench/73"]
+    verdicts = {text: grade_response(gold, f"\\boxed{{{text}}}") for text in (gold, "0", "b")}
+    assert [verdict["status"] for verdict in verdicts.values()] == ["ok", "wrong", "wrong"]
+    assert all(v["message"].startswith("the reference cannot be read as an exp") for v in verdicts.values())
+    assert grade_response("3", "\\boxed{(1,2)+3}")["message"].startswith("the answer cannot be read")
+    assert "message" not in grade_response("3", "\\boxed{4}")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NAMES)
+def test_no_part_of_a_reference_stands_for_the_whole(tasks, name):
+    task, wrong = tasks[name], []
+    for line, gold in enumerate(task.golds.values()):
+        symbols = re.search(r"[A-Za-z]", re.sub(r"\\\\[A-Za-z]+(?:\\{[^{}]*\\})?|^[a-z](?:\\(x\\))? ?=", "", gold))
+        parts = {gold + "+1", *(re.findall(r"\\d+|\\\\frac\\{\\d+\\}\\{\\d+\\}", gold) if symbols else ())} - {gold}
+        wrong += [(line, gold, part) for part in parts if judge(task, line, f"\\boxed{{{part}}}").passed]
+    assert wrong == []
 
 
 def test_both_gradings_judge_a_pair_as_their_rules_say():
