@@ -113,7 +113,7 @@ class VlmevalJudge:
             "job": "evaluate",
             **task.describe_dataset(),
             "answers": {answer.sample_id: task.read_text(answer).replace("\0", "") for answer in answers},
-            "judge": {**self.settings.model_dump(), "max_failed": self._max_failed},
+            "judge": {**self.settings.model_dump(), "max_failed": self._max_failed * task.calls_per_answer},
             "cache": {reply.key: reply.text for reply in log.records.values()},
         }
         for message in self.process.run(job):
