@@ -11,7 +11,7 @@ SWIFT := .venv-swift
 VLMEVAL := .venv-vlmeval
 DFT_DATA_DIR ?= $(wildcard ../shared/data)
 export DFT_DATA_DIR
-export DFT_VLMEVAL_PYTHON ?= $(wildcard $(CURDIR)/.venv-vlmeval/bin/python)
+export DFT_VLMEVAL_PYTHON ?= $(CURDIR)/$(VLMEVAL)/bin/python
 export TORCH_EXTENSIONS_DIR ?= $(CURDIR)/.cache/torch_extensions
 
 .DEFAULT_GOAL := help

@@ -22,7 +22,7 @@ POOL = LocalPool(num_workers=1)
 def python():
     """The interpreter that has VLMEvalKit."""
     named = os.environ.get("DFT_VLMEVAL_PYTHON", "")
-    require(bool(named), "VLMEvalKit's interpreter in DFT_VLMEVAL_PYTHON; run: make vlmeval")
+    require(bool(named) and Path(named).exists(), "VLMEvalKit's interpreter in DFT_VLMEVAL_PYTHON; run: make vlmeval")
     return find_python(Path(named))
 
 
