@@ -23,7 +23,7 @@ from dft_eval.selection import Catalog, describe_task, find_missing, open_asked,
 from dft_eval.shards import Shard, check_shards, merge_shards
 from dft_eval.store import RunFolder
 from dft_eval.tasks.base import Task
-from dft_eval.vision.judge import choose_executor
+from dft_eval.vision.judge import announce_calls, choose_executor
 from dft_eval.vision.prerequisites import describe_harness, describe_vision
 from dft_eval.vision.process import VlmevalProcess
 
@@ -73,6 +73,8 @@ def run_evaluation(
     if isinstance(config.backend, (HfSettings, VllmSettings)):
         for model in config.arms().values():
             check_model(model)
+    if config.vision.judge is not None:
+        announce_calls(config.vision.judge, tasks.values(), limit=config.limit, num_models=len(config.arms()))
     results: dict[str, Mapping[str, Any]] = {}
     with closing(VlmevalProcess(config.vision.python)) as vlmeval:
         for out, model in config.arms().items():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,31 @@ from dft_eval.vision.settings import JudgeSettings, VisionSettings
 logger = logging.getLogger(__name__)
 
 REPLIES_FILE = "judge.jsonl"
+
+
+def announce_calls(judge: JudgeSettings, tasks: Iterable[Task], *, limit: int | None, num_models: int) -> None:
+    """Say before anything is asked how many calls of a judge it may take.
+
+    Args:
+        judge: Who is called.
+        tasks: Of the command; those under other protocols need none.
+        limit: First samples only.
+        num_models: To be judged.
+
+    Raises:
+        ConfigError: they are more than `max_calls`.
+    """
+    most: dict[str, int] = {}
+    for task in tasks:
+        if isinstance(task, VisionTask) and task.protocol == "judge":
+            most[task.name] = num_models * len(task.samples()[:limit]) * task.calls_per_answer
+    if not most:
+        return
+    each = ", ".join(f"{name} {count}" for name, count in most.items())
+    told = f"judging takes at most {sum(most.values())} calls of {judge.model} ({each})"
+    logger.info("%s, less those answered already, without repeats of unreadable replies.", told)
+    if judge.max_calls is not None and sum(most.values()) > judge.max_calls:
+        raise ConfigError(f"{told}; max_calls is {judge.max_calls}. Raise it, or take --limit.")
 
 
 def choose_executor(
@@ -70,13 +95,12 @@ class VlmevalJudge:
 
         Raises:
             BackendError: more answers stay unjudged than `max_unjudged` allows; the verdicts given stay good.
-            ConfigError: more calls may be needed than `max_calls` allows.
         """
         assert isinstance(task, VisionTask)
         if not answers:
             return
         with JsonlLog(self.folder / REPLIES_FILE, _parse_reply, vars, _reply_key) as log:
-            self._announce(task, len(answers), len(log.records))
+            logger.info("%s: judging %d answers; %d replies are known.", task.name, len(answers), len(log.records))
             verdicts = list(self._ask(task, answers, log))
         unjudged = [verdict for verdict in verdicts if verdict["passed"] is None]
         is_failed = len(unjudged) > self._max_failed
@@ -94,19 +118,6 @@ class VlmevalJudge:
     @property
     def _max_failed(self) -> int:
         return int(self.settings.max_unjudged * self.num_answers)
-
-    def _announce(self, task: VisionTask, num_answers: int, num_replies: int) -> None:
-        most = num_answers * task.calls_per_answer
-        logger.info(
-            "%s: judging %d answers takes at most %d calls of %s, not counting repeats of unreadable replies; "
-            "%d replies are recorded already.",
-            *(task.name, num_answers, most, self.settings.model, num_replies),
-        )
-        if self.settings.max_calls is not None and most > self.settings.max_calls:
-            raise ConfigError(
-                f"judging {num_answers} answers of {task.name} may take {most} calls of {self.settings.model}; "
-                f"max_calls is {self.settings.max_calls}."
-            )
 
     def _ask(self, task: VisionTask, answers: Sequence[Answer], log: JsonlLog[_Reply]) -> Iterator[Mapping[str, Any]]:
         job = {

@@ -20,7 +20,7 @@ class JudgeSettings(BaseModel):
         timeout_s: For one reply.
         max_attempts: For one reply, where connection or server fail.
         max_unjudged: Share of the answers that may stay without a verdict; with more the run fails.
-        max_calls: A run that may need more calls is refused before the first; None allows any number.
+        max_calls: A command that may need more is refused before it asks anything; None allows any number.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)

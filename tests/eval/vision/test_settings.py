@@ -82,7 +82,7 @@ def test_more_calls_than_allowed_are_refused_before_the_first(small_data, tmp_pa
     samples.write_text("".join(json.dumps({"sample_id": str(row), "answer": "B"}) + "\n" for row in range(1, 6)))
     backend = {"kind": "replay", "samples": str(samples)}
     vision = {"judge": JUDGE | {"max_calls": 9}}
-    with pytest.raises(ConfigError, match="may take 10 calls of stub; max_calls is 9"):
+    with pytest.raises(ConfigError, match=r"at most 10 calls of stub \(mathverse 10\); max_calls is 9"):
         run_evaluation(
             configure(tmp_path, backend=backend, protocol="judge", vision=vision), CATALOG, LocalPool(num_workers=1)
         )
