@@ -6,8 +6,6 @@ import json
 import random
 from pathlib import Path
 
-from dft_plugin.demo.bpe_tokenizer import make_bpe_tokenizer
-
 VOCAB_SIZE = 320
 
 
@@ -38,6 +36,8 @@ def make_text_model(
     """
     import torch
     from transformers import Qwen2Config, Qwen2ForCausalLM
+
+    from dft_plugin.demo.bpe_tokenizer import make_bpe_tokenizer  # here: this file is read where dft_plugin is not
 
     tokenizer = make_bpe_tokenizer([row["question"] + row["answer"] for row in samples(50)], vocab_size=VOCAB_SIZE)
     torch.manual_seed(seed)
