@@ -15,7 +15,7 @@ export DFT_VLMEVAL_PYTHON ?= $(CURDIR)/$(VLMEVAL)/bin/python
 export TORCH_EXTENSIONS_DIR ?= $(CURDIR)/.cache/torch_extensions
 
 .DEFAULT_GOAL := help
-.PHONY: help setup vlmeval toolchains format demo test test-llamafactory test-ms-swift check bench lock clean
+.PHONY: help setup vlmeval toolchains format demo test test-llamafactory test-evaluation test-ms-swift check bench lock clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -65,11 +65,14 @@ check: $(LF)/.ready  ## format, lint, types, import contracts, quick tests (unde
 	$(LF)/bin/lint-imports
 	$(LF)/bin/python -m pytest -q -m "not slow"
 
-test: check $(SWIFT)/.ready $(VLMEVAL)/.ready  ## everything (under 25 minutes on two cores)
-	OMP_NUM_THREADS=1 $(MAKE) --no-print-directory --jobs 2 --output-sync test-llamafactory test-ms-swift
+test: check $(SWIFT)/.ready $(VLMEVAL)/.ready  ## everything (about half an hour on two cores)
+	OMP_NUM_THREADS=1 $(MAKE) --no-print-directory --jobs 3 --output-sync test-llamafactory test-evaluation test-ms-swift
 
-test-llamafactory: $(LF)/.ready $(VLMEVAL)/.ready
-	$(LF)/bin/python -m pytest -q -m "slow and not swift"
+test-llamafactory: $(LF)/.ready
+	$(LF)/bin/python -m pytest -q -m "slow and not swift" --ignore tests/eval
+
+test-evaluation: $(LF)/.ready $(VLMEVAL)/.ready
+	$(LF)/bin/python -m pytest -q -m slow tests/eval
 
 test-ms-swift: $(SWIFT)/.ready
 	TORCH_EXTENSIONS_DIR=$(TORCH_EXTENSIONS_DIR)_swift $(SWIFT)/bin/python -m pytest -q -m swift tests/integrations
