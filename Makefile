@@ -66,7 +66,7 @@ check: $(LF)/.ready  ## format, lint, types, import contracts, quick tests (unde
 	$(LF)/bin/python -m pytest -q -m "not slow"
 
 test: check $(SWIFT)/.ready $(VLMEVAL)/.ready  ## everything (about half an hour on two cores)
-	OMP_NUM_THREADS=1 $(MAKE) --no-print-directory --jobs 3 --output-sync test-llamafactory test-evaluation test-ms-swift
+	OMP_NUM_THREADS=1 $(MAKE) --no-print-directory --jobs 2 --output-sync test-llamafactory test-evaluation test-ms-swift
 
 test-llamafactory: $(LF)/.ready
 	$(LF)/bin/python -m pytest -q -m "slow and not swift" --ignore tests/eval

@@ -71,6 +71,8 @@ def _start_worker(task: Task) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # an interrupt is the main process's to handle
     # the fork server, our parent, ends with the main process; a worker must not outlive it
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() == 1:  # it had ended already
+        os._exit(1)
     _tasks[:] = [task]
 
 

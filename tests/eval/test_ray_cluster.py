@@ -41,7 +41,7 @@ def test_the_same_records_as_the_local_pool(tmp_path, monkeypatch):
     command = [sys.executable, str(script), str(samples), str(tmp_path / "ray")]
     result = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
     assert result.returncode == 0, result.stderr
-    score_file(ScoreRequest("arithmetic", samples, tmp_path / "local"), CATALOG, LocalPool(2, timeout_s=3))
+    score_file(ScoreRequest("arithmetic", samples, tmp_path / "local"), CATALOG, LocalPool(2, timeout_s=15))
     rays, locals_ = (sorted((tmp_path / name / "scores.jsonl").read_text().splitlines()) for name in ("ray", "local"))
     lost = '"infra_error"'
     assert [r for r in rays if lost not in r] == [r for r in locals_ if lost not in r]
