@@ -27,7 +27,7 @@ from dft_eval.score_run import ScoreRequest, score_file
 from tests.eval.arithmetic import CATALOG
 if __name__ == "__main__":
     request = ScoreRequest("arithmetic", Path(sys.argv[1]), Path(sys.argv[2]))
-    score_file(request, CATALOG, RayCluster(num_cpus=2, timeout_s=8))
+    score_file(request, CATALOG, RayCluster(num_cpus=2, timeout_s=45))
 """
 
 
