@@ -57,7 +57,7 @@ toolchains:  ## system packages the tests use (as root, Debian)
 format: $(LF)/.ready  ## format the code
 	$(LF)/bin/ruff check --fix --quiet . ; $(LF)/bin/ruff format --quiet .
 
-check: $(LF)/.ready  ## format, lint, types, import contracts, quick tests (under two minutes)
+check: $(LF)/.ready  ## format, lint, types, import contracts, quick tests (about three minutes)
 	$(LF)/bin/ruff format --check --quiet .
 	$(LF)/bin/ruff check --quiet .
 	mkdir -p .cache/mypy && ln -sfn ../../eval .cache/mypy/dft_eval
