@@ -1,1 +1,9 @@
 """What runs inside VLMEvalKit's interpreter: standard library and `vlmeval` only, nothing else of this package."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+Emit = Callable[[Mapping[str, Any]], None]
+"""Sends one message to the parent; may be called from any thread."""

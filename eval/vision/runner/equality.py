@@ -1,7 +1,7 @@
 """MathVision's comparison of answers in a process of its own: VLMEvalKit's passes what a model wrote to `eval()`.
 
 The rules are the same: equal as text, as arithmetic, or as LaTeX whose value is arithmetic. The process has no
-keys in its environment and is ended after `CPU_LIMIT_S`; what cannot be compared in that time is not equal.
+keys in its environment and limits its own CPU time; what cannot be compared in that time is not equal.
 """
 
 from __future__ import annotations
@@ -12,8 +12,6 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
-
-CPU_LIMIT_S = 30
 
 
 class Equality:

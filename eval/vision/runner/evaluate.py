@@ -6,16 +6,15 @@ import ast
 import os
 import tempfile
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from dft_eval.vision.runner import rows
+from dft_eval.vision.runner import Emit, rows
 from dft_eval.vision.runner.equality import Equality
 from dft_eval.vision.runner.judge import Judge, JudgeDownError
 
-Emit = Callable[[Mapping[str, Any]], None]
 Verdict = Mapping[str, Any]
 
 _NAME = "judge"  # of the judging model in file names

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from dft_eval.vision.runner import rows
-
-Emit = Callable[[Mapping[str, Any]], None]
+from dft_eval.vision.runner import Emit, rows
 
 
 class Message(list[dict[str, str]]):

@@ -6,12 +6,11 @@ import hashlib
 import json
 import os
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import openai
-
-Emit = Callable[[Mapping[str, Any]], None]
+from dft_eval.vision.runner import Emit
 
 FAILED = "Failed to obtain answer via API."
 """What VLMEvalKit takes for a failed call."""

@@ -19,7 +19,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-Emit = Callable[[Mapping[str, Any]], None]
+from dft_eval.vision.runner import Emit
 
 _PR_SET_PDEATHSIG = 1
 
