@@ -20,19 +20,19 @@ logger = logging.getLogger(__name__)
 
 # Framework module -> our module whose `on_import(module)` extends it.
 HOOKS = {
-    "llamafactory.hparams.finetuning_args": "dft_plugin.integrations.llamafactory",
-    "llamafactory.hparams.parser": "dft_plugin.integrations.llamafactory",
-    "llamafactory.data.loader": "dft_plugin.integrations.llamafactory",
-    "llamafactory.data.processor.supervised": "dft_plugin.integrations.llamafactory",
-    "llamafactory.train.trainer_utils": "dft_plugin.integrations.llamafactory",
-    "llamafactory.train.sft.trainer": "dft_plugin.integrations.llamafactory",
-    "llamafactory.train.pt.trainer": "dft_plugin.integrations.llamafactory",
-    "swift.loss.mapping": "dft_plugin.integrations.ms_swift",
-    "swift.callbacks.mapping": "dft_plugin.integrations.ms_swift",
-    "swift.arguments.sft_args": "dft_plugin.integrations.ms_swift",
-    "swift.arguments.base_args.model_args": "dft_plugin.integrations.ms_swift",
-    "swift.pipelines.train.sft": "dft_plugin.integrations.ms_swift",
-    "swift.trainers.trainer_factory": "dft_plugin.integrations.ms_swift",
+    "llamafactory.hparams.finetuning_args": "dft_plugin.integrations.llamafactory.hooks",
+    "llamafactory.hparams.parser": "dft_plugin.integrations.llamafactory.hooks",
+    "llamafactory.data.loader": "dft_plugin.integrations.llamafactory.hooks",
+    "llamafactory.data.processor.supervised": "dft_plugin.integrations.llamafactory.hooks",
+    "llamafactory.train.trainer_utils": "dft_plugin.integrations.llamafactory.hooks",
+    "llamafactory.train.sft.trainer": "dft_plugin.integrations.llamafactory.hooks",
+    "llamafactory.train.pt.trainer": "dft_plugin.integrations.llamafactory.hooks",
+    "swift.loss.mapping": "dft_plugin.integrations.ms_swift.hooks",
+    "swift.callbacks.mapping": "dft_plugin.integrations.ms_swift.hooks",
+    "swift.arguments.sft_args": "dft_plugin.integrations.ms_swift.hooks",
+    "swift.arguments.base_args.model_args": "dft_plugin.integrations.ms_swift.hooks",
+    "swift.pipelines.train.sft": "dft_plugin.integrations.ms_swift.hooks",
+    "swift.trainers.trainer_factory": "dft_plugin.integrations.ms_swift.hooks",
 }
 
 

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Annotated, Literal, NoReturn
 
 import typer
+
 from dft_eval.cli import app as eval_app
 from dft_eval.errors import EvalError
-
 from dft_plugin.errors import ConfigError, ConflictError, DftError, MissingPrerequisiteError
 
 # Base of every complaint about the command line; some versions of typer bring their own copy of click.
@@ -123,7 +123,7 @@ def scan(
     Formats: messages, conversations (sharegpt), instruction/input/output, prompt/response, query/response, text;
     images in `images`. Writes scan.json, scan.jsonl and scan.png.
     """
-    from dft_plugin.analysis.scan import ScanSettings, run_scan
+    from dft_plugin.scan.run import ScanSettings, run_scan
 
     if chat and completion:
         raise ConflictError("--chat and --completion; one is accepted.")
@@ -133,7 +133,7 @@ def scan(
     if as_json:
         _print_json(result)
     else:
-        from dft_plugin.analysis.scan_tables import print_scan
+        from dft_plugin.scan.tables import print_scan
 
         print_scan(result)
 
@@ -145,9 +145,9 @@ def report(
     as_json: Json = False,
 ) -> None:
     """Compare evaluation runs: scores, paired differences to the first model, what went wrong."""
-    from dft_eval.compare import build_comparison
-    from dft_eval.report import render_json, write_report
-    from dft_eval.store import make_folder
+    from dft_eval.records.store import make_folder
+    from dft_eval.report.compare import build_comparison
+    from dft_eval.report.document import render_json, write_report
 
     comparison = build_comparison(runs)
     make_folder(out)

@@ -10,12 +10,12 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from dft_plugin import __version__
-from dft_plugin.compat import TESTED, Probe, framework_version
+from dft_plugin.frameworks import TESTED, Probe, framework_version
 
 _PACKAGES = ("torch", "transformers", "accelerate", "peft", "deepspeed", "datasets", "triton")
 _INTEGRATIONS = {
-    "llamafactory": "dft_plugin.integrations.llamafactory",
-    "ms-swift": "dft_plugin.integrations.ms_swift",
+    "llamafactory": "dft_plugin.integrations.llamafactory.hooks",
+    "ms-swift": "dft_plugin.integrations.ms_swift.hooks",
 }
 
 

@@ -6,6 +6,6 @@
 Evaluation (gradients off) returns plain cross-entropy; `dft_loss.pop_metrics("train")` has the statistics.
 """
 
-from dft_plugin.integrations.trainer_loss import TrainerLoss
+from dft_plugin.training.trainer_loss import TrainerLoss
 
 dft_loss = TrainerLoss.named("dft")

@@ -7,6 +7,6 @@ Not needed otherwise: after `pip install dft-plugin`, plain `swift sft --loss_ty
 `--loss_config` is a flag. Both together are fine. The checkpoint loads without this file.
 """
 
-from dft_plugin.integrations.ms_swift import register
+from dft_plugin.integrations.ms_swift.hooks import register
 
 register(__file__)

@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 IS_CI = os.environ.get("CI") == "true"
+os.environ.update(HF_HUB_OFFLINE="1", TRANSFORMERS_OFFLINE="1", HF_DATASETS_OFFLINE="1")
+FRAMEWORKS = {"llamafactory": "llamafactory", "swift": "swift"}  # marker -> module
 
 
 @pytest.fixture(autouse=True)
@@ -23,6 +25,14 @@ def require(is_there: bool, what: str) -> None:
     """Skip by name where a prerequisite is absent; fail in CI, where everything must be there."""
     if not is_there:
         (pytest.fail if IS_CI else pytest.skip)(f"needs {what}")
+
+
+@pytest.fixture(autouse=True)
+def _framework(request: pytest.FixtureRequest) -> None:
+    """A marked test needs its framework; the environment of the other framework does not run it at all."""
+    for marker, module in FRAMEWORKS.items():
+        if request.node.get_closest_marker(marker) is not None:
+            require(importlib.util.find_spec(module) is not None, f"{module}: run it in that framework's environment")
 
 
 @pytest.fixture(scope="session")

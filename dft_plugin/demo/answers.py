@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from dft_eval.metrics import Estimate, mean_by_problem, score_share
-from dft_eval.tasks.toy import MAX_RESPONSE_CHARACTERS, Problem, judge
 from transformers import Qwen2ForCausalLM, Qwen2Tokenizer
 
+from dft_eval.metrics import Estimate, mean_by_problem, score_share
+from dft_eval.tasks.toy import MAX_RESPONSE_CHARACTERS, Problem, judge
 from dft_plugin.analysis.token_probs import TokenProbs, token_probs
 from dft_plugin.demo.tiny_model import END, chat_prompt
 

@@ -19,7 +19,6 @@ from dft_eval.tasks.toy import (
     invent_facts,
     split_additions,
 )
-
 from dft_plugin.demo.tiny_model import TEMPLATE
 from dft_plugin.study.arms import Arm
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from dft_eval.figures import Panel, Role, Series, draw_curves, draw_histogram
-from dft_eval.report import Figure
-
+from dft_eval.report.document import Figure
+from dft_eval.report.figures import Panel, Role, Series, draw_curves, draw_histogram
 from dft_plugin.analysis.token_probs import TokenProbs
 from dft_plugin.demo.data import SeedPlan
 from dft_plugin.study.arms import ArmResult

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from dft_eval.report import Cell, Fact, Report, Section, Table
-
+from dft_eval.report.document import Cell, Fact, Report, Section, Table
 from dft_plugin.demo.data import Recipe, SeedPlan
 from dft_plugin.demo.figures import agreement_figure, curve_figures, token_prob_figures
 from dft_plugin.demo.results import ADDITION_ARMS, FACT_ARMS, MIXED_ARMS, SeedResults

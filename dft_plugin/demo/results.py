@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from dft_eval.metrics import Difference, holm, paired_difference
-
 from dft_plugin.analysis.token_probs import TokenProbs
 from dft_plugin.demo.agreement import first_example_agrees, relative_differences
 from dft_plugin.demo.answers import Answers, TinyModel

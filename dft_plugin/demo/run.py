@@ -17,14 +17,13 @@ from rich.table import Table as RichTable
 
 from dft_plugin.demo.data import Recipe, SeedPlan, write_plan
 from dft_plugin.errors import ConfigError
-from dft_plugin.integrations.monitor import write_json
+from dft_plugin.run_record import write_json
 from dft_plugin.study.arms import Arm
 from dft_plugin.study.commands import find_llamafactory, find_swift
 from dft_plugin.study.scheduler import run_arms
 
 if TYPE_CHECKING:
-    from dft_eval.report import Report
-
+    from dft_eval.report.document import Report
     from dft_plugin.demo.results import SeedResults
     from dft_plugin.study.arms import ArmResult
 
@@ -122,8 +121,7 @@ def _report(
     wall_s: float,
     console: Console,
 ) -> DemoResult:
-    from dft_eval.report import write_report
-
+    from dft_eval.report.document import write_report
     from dft_plugin.demo.provenance import describe_provenance
     from dft_plugin.demo.report import make_report
 

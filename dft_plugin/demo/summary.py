@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from dft_eval.metrics import over_runs
-
 from dft_plugin.demo.results import SeedResults
 
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from dft_eval.report import Cell, Table, Tone
-
+from dft_eval.report.document import Cell, Table, Tone
 from dft_plugin.demo.data import SeedPlan
 from dft_plugin.demo.results import COMPARISONS, SeedResults
 from dft_plugin.demo.summary import Line, difference_line, percent, points, score_line

@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from dft_eval.tasks.toy import CHARACTERS
 from transformers import Qwen2Config, Qwen2ForCausalLM, Qwen2Tokenizer
+
+from dft_eval.tasks.toy import CHARACTERS
 
 PAD, START, END = "<|endoftext|>", "<|im_start|>", "<|im_end|>"
 TEMPLATE = "chatml"

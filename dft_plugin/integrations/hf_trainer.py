@@ -8,9 +8,9 @@ from typing import Any
 
 from dft_plugin.config import LossConfig
 from dft_plugin.errors import ConflictError
-from dft_plugin.integrations.monitor import LossMonitor
 from dft_plugin.integrations.patching import require_parameters
-from dft_plugin.integrations.trainer_loss import TrainerLoss
+from dft_plugin.monitor.callback import LossMonitor
+from dft_plugin.training.trainer_loss import TrainerLoss
 
 
 def trainer_with_loss(

@@ -7,8 +7,8 @@ import inspect
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from dft_plugin.compat import Probe
 from dft_plugin.errors import IntegrationError
+from dft_plugin.frameworks import Probe
 
 
 class Patches:

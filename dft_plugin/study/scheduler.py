@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dft_plugin.errors import DftError
-from dft_plugin.integrations.monitor import RECORD_NAME, write_json
+from dft_plugin.run_record import RECORD_NAME, write_json
 from dft_plugin.study.arms import Arm, ArmResult, read_history
 from dft_plugin.study.commands import write_command
 

@@ -13,9 +13,9 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from dft_eval.tasks import math_grader
 from dft_eval.tasks.catalog import TASKS
-from dft_eval.tasks.math_answers import MATH
+from dft_eval.tasks.math import grader
+from dft_eval.tasks.math.answers import MATH
 
 CPU_LIMIT_S = 240.0
 POWER_OF_TEN = re.compile(r"(.*) \\times 10\^\{(-?\d+)\}")
@@ -78,8 +78,8 @@ def main() -> None:
         for response in variants(gold, other)
     ]
     before, started = used_cpu_s(), time.perf_counter()
-    statuses = Counter(math_grader.grade_response(*pair, arguments.rules)["status"] for pair in pairs)
-    math_grader.close_graders()
+    statuses = Counter(grader.grade_response(*pair, arguments.rules)["status"] for pair in pairs)
+    grader.close_graders()
     cpu_s = used_cpu_s() - before
     result = {
         "answers": len(pairs),

@@ -19,7 +19,7 @@ from collections.abc import Callable
 import torch
 
 from dft_plugin import linear_loss
-from dft_plugin.analysis.token_classes import CLASSES, TokenClasses
+from dft_plugin.core.token_classes import CLASSES, TokenClasses
 from dft_plugin.core.token_stats import TokenStats
 
 MAX_RATIO = 0.01

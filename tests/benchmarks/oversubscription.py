@@ -17,9 +17,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from dft_eval.local_pool import LocalPool
+from dft_eval.run.local_pool import LocalPool
 from dft_eval.tasks.catalog import TASKS
-
 from tests.eval.tasks.test_replay import LANGUAGES, recorded_answers
 
 

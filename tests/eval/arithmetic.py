@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 from dft_eval.metrics import score_share
-from dft_eval.records import Sample, Score
+from dft_eval.records.schema import Sample, Score
 from dft_eval.tasks.base import DataFile, Task
 
 NUM_SAMPLES = 40

@@ -1,8 +1,7 @@
 """The little benchmark with fewer problems than sums: the first 30 sums are one problem, the others one each."""
 
 from dft_eval.metrics import score_share
-from dft_eval.records import Sample
-
+from dft_eval.records.schema import Sample
 from tests.eval.arithmetic import NUM_SAMPLES, Arithmetic
 
 NUM_SHARED = 30

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 import yaml
+
 from dft_eval.cli import app
 from dft_eval.tasks.catalog import TASKS
-
 from tests.conftest import require
 
 DFT = Path(sys.executable).with_name("dft")

@@ -7,13 +7,13 @@ import sys
 from pathlib import Path
 
 import pytest
-from dft_eval.compare import build_comparison
-from dft_eval.errors import ConfigError, StoreError
-from dft_eval.local_pool import LocalPool
-from dft_eval.paper_results import paper_results
-from dft_eval.report import write_report
-from dft_eval.score_run import ScoreRequest, score_file
 
+from dft_eval.errors import ConfigError, StoreError
+from dft_eval.report.compare import build_comparison
+from dft_eval.report.document import write_report
+from dft_eval.report.paper_results import paper_results
+from dft_eval.run.local_pool import LocalPool
+from dft_eval.run.score_run import ScoreRequest, score_file
 from tests.eval.arithmetic import CATALOG, NUM_SAMPLES, write_samples
 from tests.eval.problem_tasks import NUM_PROBLEMS, NUM_SHARED, PROBLEM_TASKS
 

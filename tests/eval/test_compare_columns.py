@@ -4,12 +4,12 @@ import json
 import re
 
 import pytest
-from dft_eval.compare import build_comparison
-from dft_eval.errors import ConfigError, TaskError
-from dft_eval.local_pool import LocalPool
-from dft_eval.report import render_html, render_markdown
-from dft_eval.score_run import ScoreRequest, score_file
 
+from dft_eval.errors import ConfigError, TaskError
+from dft_eval.report.compare import build_comparison
+from dft_eval.report.document import render_html, render_markdown
+from dft_eval.run.local_pool import LocalPool
+from dft_eval.run.score_run import ScoreRequest, score_file
 from tests.eval.arithmetic import Arithmetic, write_samples
 from tests.eval.run_folders import write_run
 

@@ -5,11 +5,11 @@ import http.server
 import threading
 
 import pytest
-from dft_eval.errors import MissingPrerequisite
-from dft_eval.fetch import WrongDataError, cache_dir, fetch_data, locate_data
-from dft_eval.selection import open_task
-from dft_eval.tasks.base import DataFile
 
+from dft_eval.errors import MissingPrerequisite
+from dft_eval.run.fetch import WrongDataError, cache_dir, fetch_data, locate_data
+from dft_eval.run.selection import open_task
+from dft_eval.tasks.base import DataFile
 from tests.eval.arithmetic import CATALOG, Arithmetic, write_data
 
 CONTENT = b"the benchmark\n" * 1000

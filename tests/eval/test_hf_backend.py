@@ -6,12 +6,12 @@ import shutil
 from collections import Counter
 
 import pytest
+
 from dft_eval.backends.base import Request, SamplingParams, make_requests
 from dft_eval.backends.settings import HfSettings
 from dft_eval.backends.tokens import collect_eos_ids, cut_at_stop
 from dft_eval.errors import BackendError, ConfigError, MissingPrerequisite
-from dft_eval.records import Sample
-
+from dft_eval.records.schema import Sample
 from tests.integrations.tiny import make_text_model, samples
 
 torch = pytest.importorskip("torch")

@@ -9,13 +9,14 @@ import time
 from pathlib import Path
 
 import pytest
-from dft_eval.errors import DiskFullError, StoreError
-from dft_eval.jsonl import JsonlLog
-from dft_eval.records import Answer, Score
-from dft_eval.samples import answer_key, dump_answer, parse_answer
-from dft_eval.store import RunFolder
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from dft_eval.errors import DiskFullError, StoreError
+from dft_eval.records.jsonl import JsonlLog
+from dft_eval.records.samples import answer_key, dump_answer, parse_answer
+from dft_eval.records.schema import Answer, Score
+from dft_eval.records.store import RunFolder
 
 
 def open_log(path):
@@ -136,7 +137,7 @@ sys.path.insert(0, {str(Path(__file__).parents[2])!r})
 from pathlib import Path
 from dft_eval.errors import DiskFullError
 from tests.eval.test_jsonl import answers, open_log
-from dft_eval.records import Answer
+from dft_eval.records.schema import Answer
 path = Path({str(tmp_path)!r}) / "log.jsonl"
 with open_log(path) as log:
     log.append(answers(3)); before = path.read_bytes()

@@ -2,6 +2,8 @@ import itertools
 import math
 
 import pytest
+from scipy import stats
+
 from dft_eval.metrics import (
     holm,
     mean_by_problem,
@@ -13,7 +15,6 @@ from dft_eval.metrics import (
     sign_flip_p_value,
     wilson_interval,
 )
-from scipy import stats
 
 
 def test_wilson_interval_matches_its_formula():

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 import yaml
-from dft_eval.config import load_config
-from dft_eval.errors import MissingPrerequisite
-from dft_eval.evaluate import run_evaluation
-from dft_eval.local_pool import LocalPool
-from dft_eval.selection import find_missing, select_tasks
-from dft_eval.tasks.catalog import TASKS
 
+from dft_eval.errors import MissingPrerequisite
+from dft_eval.run.config import load_config
+from dft_eval.run.evaluate import run_evaluation
+from dft_eval.run.local_pool import LocalPool
+from dft_eval.run.selection import find_missing, select_tasks
+from dft_eval.tasks.catalog import TASKS
 from tests.eval.arithmetic import CATALOG, Arithmetic, write_samples
 
 EXAMPLES = Path(__file__).parents[2] / "yaml_examples/eval"

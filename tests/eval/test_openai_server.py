@@ -6,12 +6,12 @@ import threading
 import time
 
 import pytest
+
 from dft_eval.backends.base import SamplingParams, make_requests
 from dft_eval.backends.openai_server import OpenAIBackend
 from dft_eval.backends.settings import OpenAISettings
 from dft_eval.errors import BackendError
-from dft_eval.records import Sample
-
+from dft_eval.records.schema import Sample
 from tests.eval.llamafactory_server import serving
 from tests.integrations.tiny import make_text_model, samples
 

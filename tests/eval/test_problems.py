@@ -4,14 +4,14 @@ import json
 import random
 
 import pytest
-from dft_eval.errors import StoreError, TaskError
-from dft_eval.local_pool import LocalPool
-from dft_eval.metrics import check_mean, score_share
-from dft_eval.records import Score
-from dft_eval.score_run import ScoreRequest, score_file
-from dft_eval.summary import summarise_problems, summarise_run
-from dft_eval.tasks.catalog import TASKS
 
+from dft_eval.errors import StoreError, TaskError
+from dft_eval.metrics import check_mean, score_share
+from dft_eval.records.schema import Score
+from dft_eval.run.local_pool import LocalPool
+from dft_eval.run.score_run import ScoreRequest, score_file
+from dft_eval.run.summary import summarise_problems, summarise_run
+from dft_eval.tasks.catalog import TASKS
 from tests.conftest import require
 from tests.eval.arithmetic import CATALOG, NUM_SAMPLES, write_samples
 from tests.eval.problem_tasks import NUM_PROBLEMS, NUM_SHARED, PROBLEM_TASKS

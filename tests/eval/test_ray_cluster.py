@@ -5,12 +5,12 @@ import sys
 from pathlib import Path
 
 import pytest
-from dft_eval.errors import ConfigError
-from dft_eval.local_pool import LocalPool
-from dft_eval.ray_cluster import _judge_there
-from dft_eval.records import Answer
-from dft_eval.score_run import ScoreRequest, score_file
 
+from dft_eval.errors import ConfigError
+from dft_eval.records.schema import Answer
+from dft_eval.run.local_pool import LocalPool
+from dft_eval.run.ray_cluster import _judge_there
+from dft_eval.run.score_run import ScoreRequest, score_file
 from tests.eval.arithmetic import CATALOG, Arithmetic, write_samples
 
 ROOT = Path(__file__).parents[2]
@@ -22,8 +22,8 @@ RAY_SCORER = """
 import sys
 from pathlib import Path
 sys.path.insert(0, {root!r})
-from dft_eval.ray_cluster import RayCluster
-from dft_eval.score_run import ScoreRequest, score_file
+from dft_eval.run.ray_cluster import RayCluster
+from dft_eval.run.score_run import ScoreRequest, score_file
 from tests.eval.arithmetic import CATALOG
 if __name__ == "__main__":
     request = ScoreRequest("arithmetic", Path(sys.argv[1]), Path(sys.argv[2]))

@@ -5,16 +5,16 @@ from pathlib import Path
 
 import pytest
 import yaml
-from dft_eval.backends.base import SamplingParams
-from dft_eval.config import load_config
-from dft_eval.errors import BackendError, ChangedRunError, ConfigError, MissingPrerequisite
-from dft_eval.evaluate import run_evaluation
-from dft_eval.local_pool import LocalPool
-from dft_eval.model_hash import hash_model
-from dft_eval.provenance import hash_prompts
-from dft_eval.shards import Shard
-from dft_eval.tasks.base import Missing
 
+from dft_eval.backends.base import SamplingParams
+from dft_eval.errors import BackendError, ChangedRunError, ConfigError, MissingPrerequisite
+from dft_eval.records.model_hash import hash_model
+from dft_eval.records.provenance import hash_prompts
+from dft_eval.run.config import load_config
+from dft_eval.run.evaluate import run_evaluation
+from dft_eval.run.local_pool import LocalPool
+from dft_eval.run.shards import Shard
+from dft_eval.tasks.base import Missing
 from tests.eval.arithmetic import CATALOG, NUM_SAMPLES, Arithmetic, write_samples
 from tests.integrations.tiny import make_text_model
 

@@ -4,9 +4,10 @@ import json
 import logging
 
 import pytest
+
 from dft_eval.errors import RecordsError
-from dft_eval.records import Answer
-from dft_eval.samples import read_answers
+from dft_eval.records.samples import read_answers
+from dft_eval.records.schema import Answer
 
 IDS = ("HumanEval/0", "HumanEval/1")
 GOOD = b'{"sample_id": "HumanEval/0", "completion": "    return 1"}'

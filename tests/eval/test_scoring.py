@@ -10,11 +10,11 @@ import time
 from pathlib import Path
 
 import pytest
-from dft_eval.errors import ChangedRunError, ConfigError, StoreError
-from dft_eval.local_pool import LocalPool
-from dft_eval.score_run import ScoreRequest, score_file
-from dft_eval.shards import parse_shard
 
+from dft_eval.errors import ChangedRunError, ConfigError, StoreError
+from dft_eval.run.local_pool import LocalPool
+from dft_eval.run.score_run import ScoreRequest, score_file
+from dft_eval.run.shards import parse_shard
 from tests.eval.arithmetic import CATALOG, NUM_SAMPLES, write_samples
 from tests.eval.processes import processes_with
 
@@ -147,8 +147,8 @@ SCORER = """
 import sys
 from pathlib import Path
 sys.path.insert(0, {root!r})
-from dft_eval.local_pool import LocalPool
-from dft_eval.score_run import ScoreRequest, score_file
+from dft_eval.run.local_pool import LocalPool
+from dft_eval.run.score_run import ScoreRequest, score_file
 from tests.eval.arithmetic import CATALOG
 if __name__ == "__main__":
     score_file(ScoreRequest("slow", Path(sys.argv[1]), Path(sys.argv[2])), CATALOG, LocalPool(num_workers=2))

@@ -5,9 +5,10 @@ import subprocess
 import sys
 
 import pytest
+
 from dft_eval.errors import ChangedRunError, DiskFullError, StoreError
-from dft_eval.records import Score
-from dft_eval.store import RunFolder, compare_settings, write_whole
+from dft_eval.records.schema import Score
+from dft_eval.records.store import RunFolder, compare_settings, write_whole
 
 SETTINGS = {"task": "t", "temperature": 0.0, "fingerprint": {"gcc": "12", "java": "17"}}
 
@@ -82,7 +83,7 @@ def test_environments_are_noted_once(tmp_path):
 
 def test_a_second_writer_is_refused(tmp_path):
     code = (
-        "import sys; from pathlib import Path; from dft_eval.store import RunFolder\n"
+        "import sys; from pathlib import Path; from dft_eval.records.store import RunFolder\n"
         "with RunFolder(Path(sys.argv[1])).claimed({}): pass"
     )
     command = [sys.executable, "-c", code, str(tmp_path)]

@@ -1,6 +1,7 @@
 import random
 
 import pytest
+
 from dft_eval.tasks.toy import (
     CHARACTERS,
     MAX_RESPONSE_CHARACTERS,

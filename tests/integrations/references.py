@@ -12,7 +12,7 @@ def reference_columns(model: Path, encoded: Iterable[tuple[Sequence[int], Sequen
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    from dft_plugin.integrations.sample_tags import reference_column
+    from dft_plugin.training.sample_tags import reference_column
 
     tokenizer = AutoTokenizer.from_pretrained(model)
     net = AutoModelForCausalLM.from_pretrained(model).eval()

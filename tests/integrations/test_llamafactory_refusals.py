@@ -42,7 +42,7 @@ def test_kernels_that_replace_the_loss_are_refused(settings, option):
     # LLaMA-Factory itself refuses them first where their package is absent, as it is here
     from llamafactory.hparams.parser import _parse_train_args
 
-    from dft_plugin.integrations.llamafactory import _refuse_conflicts
+    from dft_plugin.integrations.llamafactory.hooks import _refuse_conflicts
 
     model_args, _, training_args, finetuning_args, _ = _parse_train_args({**settings, "loss_type": "dft", option: True})
     with pytest.raises(ConflictError, match=f"{option}=true"):
@@ -50,7 +50,7 @@ def test_kernels_that_replace_the_loss_are_refused(settings, option):
 
 
 def test_a_module_that_could_not_be_extended_refuses_the_run(settings, monkeypatch):
-    from dft_plugin.integrations import llamafactory as integration
+    from dft_plugin.integrations.llamafactory import hooks as integration
 
     monkeypatch.setitem(integration._failures, "llamafactory.train.sft.trainer", IntegrationError("compute_loss moved"))
     with pytest.raises(IntegrationError, match=r"train\.sft\.trainer could not be extended \(compute_loss moved\)"):
@@ -68,10 +68,10 @@ def test_a_trainer_imported_before_the_plugin_refuses_the_run(settings, monkeypa
 def test_another_version_warns_when_every_probe_passes(tmp_path, caplog, monkeypatch):
     from packaging.specifiers import SpecifierSet
 
-    from dft_plugin import compat
+    from dft_plugin import frameworks
 
     model, data = tiny.make_text_model(tmp_path / "model"), tiny.write_llamafactory_data(tmp_path / "data", 8)
-    monkeypatch.setitem(compat.TESTED, "llamafactory", SpecifierSet(">=0.1,<0.2"))
+    monkeypatch.setitem(frameworks.TESTED, "llamafactory", SpecifierSet(">=0.1,<0.2"))
     run_in_process(config(model, data, tmp_path / "out", loss_type="dft", max_steps=1))
     assert "llamafactory 0.9.5 is outside the tested range" in caplog.text
 
@@ -79,7 +79,7 @@ def test_another_version_warns_when_every_probe_passes(tmp_path, caplog, monkeyp
 def test_extending_can_be_taken_back():
     import llamafactory.hparams.finetuning_args as module
 
-    from dft_plugin.integrations import llamafactory as integration
+    from dft_plugin.integrations.llamafactory import hooks as integration
 
     extended = module.FinetuningArguments
     integration.revert()

@@ -9,10 +9,10 @@ import logging
 import pytest
 import torch
 
-from dft_plugin.analysis.token_classes import TokenClasses
 from dft_plugin.config import LossConfig
-from dft_plugin.integrations.gathered_stats import GatheredStats
-from dft_plugin.integrations.trainer_loss import TrainerLoss
+from dft_plugin.core.token_classes import TokenClasses
+from dft_plugin.training.gathered_stats import GatheredStats
+from dft_plugin.training.trainer_loss import TrainerLoss
 
 pytestmark = [pytest.mark.slow, pytest.mark.llamafactory, pytest.mark.filterwarnings("ignore")]
 
@@ -77,7 +77,7 @@ def train(base, sequences, tmp_path):
     def run(loss_type, *, max_steps=100, resume=None):
         from transformers import Qwen2ForCausalLM, Trainer, TrainingArguments
 
-        from dft_plugin.integrations.monitor import LossMonitor
+        from dft_plugin.monitor.callback import LossMonitor
 
         class MonitoredTrainer(Trainer):
             def log(self, logs, *args, **kwargs):

@@ -276,7 +276,7 @@ def test_a_trainer_made_in_python_takes_the_name(inputs, monkeypatch):
     """No command line: training arguments that name the loss, options from the environment."""
     from swift.pipelines import SwiftSft
 
-    from dft_plugin.integrations.ms_swift_loss import DftLoss
+    from dft_plugin.integrations.ms_swift.loss import DftLoss
 
     model, data, root = inputs
     seen = []

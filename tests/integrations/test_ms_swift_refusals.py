@@ -28,7 +28,7 @@ def settings(tmp_path):
 @pytest.fixture
 def integration():
     importlib.import_module("swift.arguments")
-    return importlib.import_module("dft_plugin.integrations.ms_swift")
+    return importlib.import_module("dft_plugin.integrations.ms_swift.hooks")
 
 
 @pytest.mark.parametrize(
@@ -97,7 +97,7 @@ def test_a_task_the_model_decides_is_refused_before_it_is_loaded(tmp_path):
 def test_a_template_with_a_loss_of_its_own_is_refused(tmp_path):
     from swift.template import TEMPLATE_MAPPING, Template
 
-    from dft_plugin.integrations.ms_swift_settings import require_trainable
+    from dft_plugin.integrations.ms_swift.settings import require_trainable
 
     own = [
         name
@@ -142,10 +142,10 @@ def test_every_probe_passes_here(integration):
 def test_another_version_warns_when_every_probe_passes(tmp_path, caplog, monkeypatch):
     from packaging.specifiers import SpecifierSet
 
-    from dft_plugin import compat
+    from dft_plugin import frameworks
 
     model, data = tiny.make_text_model(tmp_path / "model"), write_data(tmp_path / "data", 8)
-    monkeypatch.setitem(compat.TESTED, "ms-swift", SpecifierSet(">=0.1,<0.2"))
+    monkeypatch.setitem(frameworks.TESTED, "ms-swift", SpecifierSet(">=0.1,<0.2"))
     run_in_process(config(model, data / "toy.jsonl", tmp_path / "out", loss_type="dft", max_steps=1))
     assert "ms-swift 4.6.0 is outside the tested range" in caplog.text
 

@@ -29,11 +29,10 @@ def test_contents(wheel):
     names = zipfile.ZipFile(wheel).namelist()
     tops = {name.split("/")[0] for name in names}
     assert {"dft_plugin", "dft_eval"} < tops and not {"eval", "tests", "plugins"} & tops
-    # every folder of the sources with Python in it is in the list of packages
-    for source, package in ((ROOT / "dft_plugin", "dft_plugin"), (ROOT / "eval", "dft_eval")):
-        for file in source.rglob("*.py"):
-            assert f"{package}/{file.relative_to(source)}" in names
-    assert "dft_plugin/py.typed" in names
+    for source in (ROOT / "dft_plugin", ROOT / "eval" / "dft_eval"):
+        for file in source.rglob("*"):
+            if file.is_file() and "__pycache__" not in file.parts:
+                assert str(file.relative_to(source.parent)) in names
 
 
 def test_installed_wheel_runs_from_an_empty_directory(wheel, tmp_path):
@@ -47,9 +46,3 @@ def test_installed_wheel_runs_from_an_empty_directory(wheel, tmp_path):
     )
     result = subprocess.run([sys.executable, "-I", "-c", code], cwd=empty, capture_output=True, text=True, check=False)
     assert result.returncode == 0 and "objectives" in result.stdout, result.stderr
-
-
-def test_the_source_folder_refuses_import():
-    code = "import sys; sys.path.insert(0, '.'); import eval"
-    result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
-    assert result.returncode != 0 and "dft_eval" in result.stderr

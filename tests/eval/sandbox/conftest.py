@@ -5,9 +5,9 @@ import shutil
 from pathlib import Path
 
 import pytest
+
 from dft_eval.sandbox import identity
 from dft_eval.sandbox.choose import open_sandbox
-
 from tests.conftest import require
 
 BACKENDS = ("bubblewrap", "landlock")

@@ -7,6 +7,7 @@ import threading
 from pathlib import Path
 
 import pytest
+
 from dft_eval.languages.base import binary
 from dft_eval.sandbox.program import Command, Limits, collecting
 

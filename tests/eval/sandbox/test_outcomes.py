@@ -3,6 +3,7 @@
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+
 from dft_eval.languages.base import binary
 from dft_eval.sandbox.program import ArtifactError, Command, Limits, collecting, read_artifacts
 

@@ -1,10 +1,10 @@
 """Code tasks on the real toolchains."""
 
 import pytest
+
 from dft_eval.languages.typescript_checker import close_checkers
 from dft_eval.sandbox.choose import open_sandbox
 from dft_eval.tasks.catalog import TASKS
-
 from tests.conftest import require
 
 

@@ -1,7 +1,8 @@
 """Programs that do not solve the problem and want to pass: none does, by either rule."""
 
 import pytest
-from dft_eval.records import Answer
+
+from dft_eval.records.schema import Answer
 
 pytestmark = pytest.mark.slow
 

@@ -7,8 +7,8 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from dft_eval.records import Answer
 
+from dft_eval.records.schema import Answer
 from tests.conftest import require
 
 pytestmark = pytest.mark.slow

@@ -7,18 +7,18 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from dft_eval.compare import build_comparison
-from dft_eval.errors import ConfigError
-from dft_eval.judging import judge_answer
-from dft_eval.local_pool import LocalPool
-from dft_eval.records import Answer
-from dft_eval.score_run import ScoreRequest, score_file
-from dft_eval.tasks import math_grader
-from dft_eval.tasks.catalog import TASKS
-from dft_eval.tasks.math_golds import last_box, normalise_answer, read_gold
-from dft_eval.tasks.math_grader import GraderError, describe_grader, grade_response
-from dft_eval.tasks.math_worker import CPU_LIMIT_S, extract_answer
 
+from dft_eval.errors import ConfigError
+from dft_eval.records.schema import Answer
+from dft_eval.report.compare import build_comparison
+from dft_eval.run.judging import judge_answer
+from dft_eval.run.local_pool import LocalPool
+from dft_eval.run.score_run import ScoreRequest, score_file
+from dft_eval.tasks.catalog import TASKS
+from dft_eval.tasks.math import grader
+from dft_eval.tasks.math.golds import last_box, normalise_answer, read_gold
+from dft_eval.tasks.math.grader import GraderError, describe_grader, grade_response
+from dft_eval.tasks.math.worker import CPU_LIMIT_S, extract_answer
 from tests.eval.tasks.math_pairs import KNOWN_FALSE_NEGATIVES, PAIRS
 from tests.eval.tasks.math_two_gradings import TWO_GRADINGS
 
@@ -177,7 +177,7 @@ def test_pathological_answers_end_without_stopping_the_others(rules):
     assert [status for status, _ in results[::2]] == ["ok"] * len(PATHOLOGICAL)
     statuses = dict(zip(PATHOLOGICAL, (status for status, _ in results[1::2]), strict=True))
     assert "ok" not in statuses.values(), statuses
-    assert max(seconds for _, seconds in results) < math_grader.WALL_LIMIT_S
+    assert max(seconds for _, seconds in results) < grader.WALL_LIMIT_S
 
 
 @pytest.mark.slow
@@ -193,13 +193,13 @@ def test_a_hung_grading_is_killed_at_its_limit_and_the_next_one_is_judged(rules)
 
 def test_a_grader_killed_from_outside_is_nobodys_answer():
     assert grade_response("5", "\\boxed{5}")["status"] == "ok"
-    for worker in math_grader._idle:
+    for worker in grader._idle:
         worker._process.kill()
         worker._process.wait()
     with pytest.raises(GraderError):
-        for _ in range(len(math_grader._idle)):
+        for _ in range(len(grader._idle)):
             grade_response("5", "\\boxed{5}")
-    math_grader._idle.clear()
+    grader._idle.clear()
     assert grade_response("5", "\\boxed{5}")["status"] == "ok"
 
 

@@ -6,10 +6,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from dft_eval.judging import judge_answer
-from dft_eval.records import Answer
+
+from dft_eval.records.schema import Answer
+from dft_eval.run.judging import judge_answer
 from dft_eval.tasks.catalog import TASKS
-from dft_eval.tasks.short_answers import best_f1, contains_answer, is_exact_match, normalise
+from dft_eval.tasks.facts.short_answers import best_f1, contains_answer, is_exact_match, normalise
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,8 @@
 """Answers no model should write: a clear status each, and nothing crashes."""
 
 import pytest
-from dft_eval.records import Answer
+
+from dft_eval.records.schema import Answer
 
 pytestmark = pytest.mark.slow
 

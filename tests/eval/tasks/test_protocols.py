@@ -1,12 +1,13 @@
 """From answers to programs, by the rules of the recorded evaluation."""
 
 import pytest
+
 from dft_eval.languages.base import Execution, Sentinel
-from dft_eval.records import Answer
+from dft_eval.records.schema import Answer
 from dft_eval.sandbox.program import Outcome
-from dft_eval.tasks.code_task import first_fence
-from dft_eval.tasks.multipl_e import qwen_base_verdict, strict_verdict
-from dft_eval.tasks.multipl_e_programs import (
+from dft_eval.tasks.code.code_task import first_fence
+from dft_eval.tasks.code.multipl_e import qwen_base_verdict, strict_verdict
+from dft_eval.tasks.code.multipl_e_programs import (
     cut_at,
     source_before_tests,
     stops,

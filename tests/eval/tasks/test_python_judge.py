@@ -6,7 +6,10 @@ import json
 import math
 
 import pytest
-from dft_eval.tasks.python_judge import (
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dft_eval.tasks.code.python_judge import (
     LongText,
     SubFloat,
     SubInt,
@@ -17,8 +20,6 @@ from dft_eval.tasks.python_judge import (
     is_floats,
     show,
 )
-from hypothesis import given
-from hypothesis import strategies as st
 
 PLAIN = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text() | st.binary(),

@@ -6,7 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from dft_eval.records import Answer
+
+from dft_eval.records.schema import Answer
 from dft_eval.tasks.catalog import TASKS
 
 FOLDER = "replay/qwen2.5-coder-1.5b-base"

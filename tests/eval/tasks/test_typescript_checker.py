@@ -1,13 +1,13 @@
 """The checker that stays: the compiler's own verdicts, and no program harms another's."""
 
 import pytest
+
 from dft_eval.languages import typescript_checker
 from dft_eval.languages.base import find_binary
 from dft_eval.languages.typescript import TypeScript, translate, translate_alone
 from dft_eval.languages.typescript_checker import _checkers, close_checkers
 from dft_eval.sandbox.choose import open_sandbox
 from dft_eval.sandbox.program import Limits, Outcome
-
 from tests.conftest import require
 
 pytestmark = pytest.mark.slow

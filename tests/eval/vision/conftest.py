@@ -6,11 +6,11 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from dft_eval.config import EvalConfig
-from dft_eval.evaluate import run_evaluation
-from dft_eval.local_pool import LocalPool
-from dft_eval.vision.process import VlmevalProcess, find_python
 
+from dft_eval.run.config import EvalConfig
+from dft_eval.run.evaluate import run_evaluation
+from dft_eval.run.local_pool import LocalPool
+from dft_eval.vision.process import VlmevalProcess, find_python
 from tests.conftest import require
 from tests.eval.vision.small_benchmarks import CATALOG, write_data
 from tests.eval.vision.stub_judge import KEY
@@ -61,7 +61,7 @@ def evaluate(shared_process, small_data, tmp_path, monkeypatch):
         def close(self):
             """Not yet."""
 
-    monkeypatch.setattr("dft_eval.evaluate.VlmevalProcess", Shared)
+    monkeypatch.setattr("dft_eval.run.evaluate.VlmevalProcess", Shared)
 
     def run(*, tasks=("*",), catalog=CATALOG, **settings):
         content = {"tasks": list(tasks), "interface": "chat", "out": str(tmp_path / "runs")} | settings

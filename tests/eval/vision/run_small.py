@@ -3,10 +3,9 @@
 import sys
 from pathlib import Path
 
-from dft_eval.config import load_config
-from dft_eval.evaluate import run_evaluation
-from dft_eval.local_pool import LocalPool
-
+from dft_eval.run.config import load_config
+from dft_eval.run.evaluate import run_evaluation
+from dft_eval.run.local_pool import LocalPool
 from tests.eval.vision.small_benchmarks import CATALOG
 
 if __name__ == "__main__":

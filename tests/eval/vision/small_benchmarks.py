@@ -10,7 +10,7 @@ import random
 from pathlib import Path
 
 from dft_eval.tasks.base import DataFile
-from dft_eval.tasks.vision import MathVerse, MathVision, VisionTask, WeMath
+from dft_eval.tasks.vision.benchmarks import MathVerse, MathVision, VisionTask, WeMath
 
 NO_IMAGE = "-" * 100
 VERSIONS = ("Text Dominant", "Text Lite", "Vision Intensive", "Vision Dominant", "Vision Only")

@@ -1,7 +1,8 @@
 """Judging without a judge: choices and values as models write them."""
 
 import pytest
-from dft_eval.tasks.vision_rules import judge_choice, judge_value
+
+from dft_eval.tasks.vision.rules import judge_choice, judge_value
 
 LETTERS = {"A": "2", "B": "2\\sqrt{3}", "C": "\\sqrt{3}", "D": "2 cm"}
 

@@ -4,14 +4,14 @@ import json
 import random
 
 import pytest
-from dft_eval.errors import ConfigError, MissingPrerequisite
-from dft_eval.fetch import locate_data
-from dft_eval.records import Answer, Score
-from dft_eval.summary import summarise_problems, summarise_run
-from dft_eval.tasks.catalog import TASKS
-from dft_eval.tasks.vision import VISION
-from dft_eval.tasks.vision_data import read_rows
 
+from dft_eval.errors import ConfigError, MissingPrerequisite
+from dft_eval.records.schema import Answer, Score
+from dft_eval.run.fetch import locate_data
+from dft_eval.run.summary import summarise_problems, summarise_run
+from dft_eval.tasks.catalog import TASKS
+from dft_eval.tasks.vision.benchmarks import VISION
+from dft_eval.tasks.vision.data import read_rows
 from tests.eval.vision.conftest import run_in_vlmeval
 from tests.eval.vision.small_benchmarks import (
     SmallMathVerse,

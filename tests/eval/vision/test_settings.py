@@ -4,14 +4,14 @@ import json
 from pathlib import Path
 
 import pytest
-from dft_eval.config import EvalConfig, load_config
-from dft_eval.errors import ConfigError, MissingPrerequisite
-from dft_eval.evaluate import run_evaluation
-from dft_eval.local_pool import LocalPool
-from dft_eval.score_run import ScoreRequest, score_file
-from dft_eval.selection import find_missing
-from dft_eval.vision.process import find_python
 
+from dft_eval.errors import ConfigError, MissingPrerequisite
+from dft_eval.run.config import EvalConfig, load_config
+from dft_eval.run.evaluate import run_evaluation
+from dft_eval.run.local_pool import LocalPool
+from dft_eval.run.score_run import ScoreRequest, score_file
+from dft_eval.run.selection import find_missing
+from dft_eval.vision.process import find_python
 from tests.eval.vision.small_benchmarks import CATALOG
 
 EXAMPLES = Path(__file__).parents[3] / "yaml_examples/eval"

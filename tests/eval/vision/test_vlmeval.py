@@ -5,8 +5,8 @@ import json
 import shutil
 
 import pytest
-from dft_eval.errors import BackendError, ChangedRunError
 
+from dft_eval.errors import BackendError, ChangedRunError
 from tests.eval.llamafactory_server import serving
 from tests.eval.vision.small_benchmarks import CATALOG, SmallMathVerse, SmallMathVision, SmallWeMath, pin, write_rows
 from tests.eval.vision.stub_judge import KEY, running

@@ -1,0 +1,148 @@
+"""LLaMA-Factory's data pipeline, where the samples of a routed or sequence-level run are tagged.
+
+Between `dataset_info.json` and the collator every unknown column is dropped; so the source of a sample is kept in
+a column of ours only until its labels exist, and travels in them from there (`core.label_tags`).
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any
+
+from dft_plugin.core.label_tags import plain_labels
+from dft_plugin.errors import ConflictError, IntegrationError, OptionError
+from dft_plugin.integrations.patching import Patches
+from dft_plugin.training.sample_tags import REF_COLUMN, TagPlan
+
+PLAN = "dft_tag_plan"
+"""Attribute of the data arguments that holds the run's plan; absent or None where nothing is tagged."""
+_SOURCE, _REFERENCE = "_dft_source", "_dft_reference"
+
+
+def plan_of(data_args: Any) -> TagPlan | None:
+    """The run's plan; absent on data arguments that our parser never saw."""
+    plan: TagPlan | None = getattr(data_args, PLAN, None)
+    return plan
+
+
+def require_taggable(plan: TagPlan, data_args: Any, stage: str) -> None:
+    """Check what can be checked before anything is loaded.
+
+    Raises:
+        ConflictError: a setting under which samples cannot be tagged.
+        OptionError: a dataset without a rule.
+    """
+    if stage != "sft":
+        raise ConflictError(
+            f"this loss_config needs to know which sample each token belongs to, and stage={stage} trains one stream "
+            "of text. Use stage: sft, or an objective without route, sequences and references."
+        )
+    if data_args.streaming and plan.columns:
+        raise ConflictError(
+            f"streaming=true: the columns {', '.join(plan.columns)} cannot be checked before training. "
+            "Set streaming: false."
+        )
+    if plan.route is not None and plan.route.column_name is None:
+        for name in (*(data_args.dataset or ()), *(data_args.eval_dataset or ())):
+            plan.source({}, [name])
+
+
+def extend_loader(module: ModuleType, patches: Patches) -> None:
+    """Remember the source of each sample while datasets are aligned."""
+
+    def make_list(original: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(original)
+        def get_dataset_list(dataset_names: Any, *args: Any, **kwargs: Any) -> Any:
+            found = original(dataset_names, *args, **kwargs)
+            for name, attributes in zip(dataset_names or (), found, strict=True):
+                attributes.dft_name = name
+            return found
+
+        return get_dataset_list
+
+    def make_align(original: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(original)
+        def align_dataset(dataset: Any, dataset_attr: Any, data_args: Any, *args: Any, **kwargs: Any) -> Any:
+            plan = plan_of(data_args)
+            aligned = original(dataset, dataset_attr, data_args, *args, **kwargs)
+            return aligned if plan is None else _with_sources(plan, dataset, aligned, dataset_attr.dft_name)
+
+        return align_dataset
+
+    patches.replace(module, "get_dataset_list", make_list, accepts=("dataset_names",))
+    patches.replace(module, "align_dataset", make_align, accepts=("dataset", "dataset_attr", "data_args"))
+
+
+def _with_sources(plan: TagPlan, raw: Any, aligned: Any, name: str) -> Any:
+    columns = set(next(iter(raw)))
+    for column in plan.columns:
+        if column not in columns:
+            raise OptionError(f"dataset {name!r} has no column {column!r}, which loss_config needs; it has {columns}.")
+    route = plan.route.column_name if plan.route is not None else None
+    if route is None:
+        source = plan.source({}, [name])
+        if not hasattr(aligned, "add_column") or not hasattr(aligned, "__len__"):  # streamed
+            return aligned.map(lambda _: {_SOURCE: source})
+        aligned = aligned.add_column(_SOURCE, [source] * len(aligned))
+    else:
+        aligned = aligned.add_column(_SOURCE, [plan.source({route: value}, ()) for value in raw[route]])
+    if plan.tokenizer:
+        texts = [value if isinstance(value, str) else json.dumps(value) for value in raw[REF_COLUMN]]
+        aligned = aligned.add_column(_REFERENCE, texts)
+    return aligned
+
+
+def extend_processors(module: ModuleType, patches: Patches) -> None:
+    """Tag the labels of each sample as soon as it is tokenized, before it is packed."""
+
+    def make_preprocess(original: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(original)
+        def preprocess_dataset(self: Any, examples: Any) -> Any:
+            if plan_of(self.data_args) is None:
+                return original(self, examples)
+            examples = {key: examples[key] for key in examples}
+            references = examples.get(_REFERENCE) or [None] * len(examples["_prompt"])
+            # the original hands each prompt on as the very object it finds here
+            self.dft_samples = {
+                id(prompt): (source, reference)
+                for prompt, source, reference in zip(examples["_prompt"], examples[_SOURCE], references, strict=True)
+            }
+            try:
+                return original(self, examples)
+            finally:
+                del self.dft_samples
+
+        return preprocess_dataset
+
+    def make_encode(original: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(original)
+        def _encode_data_example(self: Any, prompt: Any, *args: Any, **kwargs: Any) -> Any:
+            input_ids, labels = original(self, prompt, *args, **kwargs)
+            plan = plan_of(self.data_args)
+            if plan is None:
+                return input_ids, labels
+            if id(prompt) not in self.dft_samples:
+                raise IntegrationError(
+                    "llamafactory copies a sample before it is tokenized, so its source is lost. See `dft doctor`."
+                )
+            return input_ids, plan.tag(labels, *self.dft_samples[id(prompt)])
+
+        return _encode_data_example
+
+    def make_print(original: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(original)
+        def print_data_example(self: Any, example: dict[str, Any]) -> Any:
+            if plan_of(self.data_args) is not None:
+                example = {**example, "labels": plain_labels(example["labels"])}
+            return original(self, example)
+
+        return print_data_example
+
+    supervised = module.SupervisedDatasetProcessor
+    patches.replace(supervised, "_encode_data_example", make_encode, accepts=("prompt",))
+    patches.replace(supervised, "print_data_example", make_print, accepts=("example",))
+    for cls in (supervised, module.PackedSupervisedDatasetProcessor):
+        patches.replace(cls, "preprocess_dataset", make_preprocess, accepts=("examples",))

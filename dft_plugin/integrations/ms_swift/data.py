@@ -1,0 +1,150 @@
+"""ms-swift's data pipeline, where the samples of a routed or sequence-level run are tagged.
+
+swift keeps the columns it knows (`dataset`, `channel` among them) up to the template, and drops every other key
+when it packs; so a sample's source travels in its labels from `template.encode` on (`core.label_tags`).
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from types import ModuleType
+from typing import Any
+
+from swift.utils import get_logger
+
+from dft_plugin.core.label_tags import plain_labels
+from dft_plugin.errors import ConflictError, DftError, OptionError
+from dft_plugin.integrations.ms_swift.settings import requested_loss
+from dft_plugin.integrations.patching import Patches
+from dft_plugin.loss_route import dataset_names
+from dft_plugin.training.sample_tags import REF_COLUMN, TagPlan
+
+_DATASET_COLUMN = "dataset"  # swift writes the name of each sample's dataset there
+
+
+class UntaggableSampleError(BaseException):
+    """A sample that cannot be tagged; no `Exception`, because swift drops samples whose encoding raises one."""
+
+
+class TaggedEncode:
+    """`template.encode` of one run: the same, with tagged labels.
+
+    Args:
+        encode: The template's own.
+        plan: The run's tags.
+    """
+
+    def __init__(self, encode: Callable[..., Any], plan: TagPlan) -> None:
+        self._encode = encode
+        self._plan = plan
+
+    def __call__(self, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+        """The encoded sample, or its parts where swift splits it."""
+        encoded = self._encode(inputs, *args, **kwargs)
+        for part in encoded if isinstance(encoded, list) else [encoded]:
+            if part.get("labels") is not None:
+                part["labels"] = self._tag(inputs, part["labels"])
+        return encoded
+
+    def _tag(self, sample: Any, labels: list[int]) -> list[int]:
+        try:
+            if not isinstance(sample, Mapping):
+                raise ConflictError(
+                    f"swift encodes a {type(sample).__name__}, whose source is unknown; see `dft doctor`."
+                )
+            names = dataset_names(sample[_DATASET_COLUMN]) if sample.get(_DATASET_COLUMN) else ()
+            return self._plan.tag(labels, self._plan.source(sample, names), sample.get(REF_COLUMN))
+        except DftError as error:
+            # swift may encode in a process of its own, whose exceptions do not come through
+            get_logger().error(f"dft: {error}")
+            raise UntaggableSampleError(str(error)) from error
+
+
+def extend_sft(module: ModuleType, patches: Patches) -> None:
+    """Tag what the template encodes, after checking every sample's source."""
+
+    def make_template(original: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(original)
+        def _prepare_template(self: Any) -> Any:
+            result = original(self)
+            config = requested_loss(self.args)
+            plan = None if config is None else TagPlan.of(config, lambda: self.template.tokenizer)
+            self.dft_tag_plan = plan
+            if plan is not None:
+                _refuse_untaggable(self.args)
+                self.template.encode = TaggedEncode(self.template.encode, plan)
+                self.template.print_inputs = functools.partial(_print_plain, self.template.print_inputs)
+            return result
+
+        return _prepare_template
+
+    def make_dataset(original: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(original)
+        def _get_dataset(self: Any) -> Any:
+            if self.dft_tag_plan is None:
+                return original(self)
+            with _kept_columns(self.dft_tag_plan.columns):
+                datasets = original(self)
+            for dataset in datasets:
+                if dataset is not None and hasattr(dataset, "unique"):  # a streamed one is checked sample by sample
+                    _require_sources(self.dft_tag_plan, dataset)
+            return datasets
+
+        return _get_dataset
+
+    patches.replace(module.SwiftSft, "_prepare_template", make_template, accepts=("self",))
+    patches.replace(module.SwiftSft, "_get_dataset", make_dataset, accepts=("self",))
+
+
+def _print_plain(original: Callable[[dict[str, Any]], None], inputs: dict[str, Any]) -> None:
+    labels = inputs.get("labels")
+    original(inputs if labels is None else {**inputs, "labels": plain_labels(labels)})
+
+
+def _refuse_untaggable(args: Any) -> None:
+    if args.cached_dataset or args.cached_val_dataset:
+        raise ConflictError(
+            "cached_dataset was tokenized without the source of its samples, which this loss_config needs. Give the "
+            "datasets themselves."
+        )
+
+
+@contextmanager
+def _kept_columns(columns: Iterable[str]) -> Iterator[None]:
+    """While open, swift's loaders keep `columns` of the data."""
+    from swift.dataset import RowPreprocessor
+
+    added = [column for column in columns if column not in RowPreprocessor.standard_keys]
+    RowPreprocessor.standard_keys.extend(added)
+    try:
+        yield
+    finally:
+        for column in added:
+            RowPreprocessor.standard_keys.remove(column)
+
+
+def _require_sources(plan: TagPlan, dataset: Any) -> None:
+    """Check every source of a dataset before training.
+
+    Raises:
+        OptionError: a missing column, or a source without a rule.
+        InputError: a reference of another tokenizer.
+    """
+    for column in plan.columns:
+        if column not in dataset.column_names:
+            raise OptionError(
+                f"the data has no column {column!r}, which loss_config needs; it has {', '.join(dataset.column_names)}."
+            )
+    if plan.tokenizer:
+        for reference in dataset[REF_COLUMN]:
+            plan.require_reference(reference)
+    if plan.route is None:
+        return
+    if (source_column := plan.route.column_name) is None:
+        for name in dataset.unique(_DATASET_COLUMN):
+            plan.source({}, dataset_names(name))
+    else:
+        for value in dataset.unique(source_column):
+            plan.source({source_column: value}, ())

@@ -1,0 +1,1 @@
+"""`dft scan`: what a base model finds probable in data, before anything is trained."""

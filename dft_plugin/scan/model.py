@@ -1,0 +1,210 @@
+"""The base model of a scan: loaded whole or not at all, and the NLL it gives to every target."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from dft_plugin.errors import ConfigError, InputError, MissingPrerequisiteError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from dft_plugin.encoding.encoder import Sample
+
+logger = logging.getLogger(__name__)
+
+Dtype = Literal["auto", "bfloat16", "float32"]
+_MODEL_FILES = (".json", ".jinja", ".safetensors", ".bin", ".model", ".txt")
+
+
+def require_packages(*, with_images: bool) -> None:
+    """Stop before anything is measured where a package is missing.
+
+    Raises:
+        MissingPrerequisiteError: with the line that installs it.
+    """
+    names = {"torch": "torch", "transformers": "transformers", "matplotlib": "matplotlib"}
+    names |= {"PIL": "pillow"} if with_images else {}
+    missing = [package for module, package in names.items() if importlib.util.find_spec(module) is None]
+    if missing:
+        raise MissingPrerequisiteError(f"dft scan needs {', '.join(missing)}: pip install {' '.join(missing)}")
+
+
+def choose_device(asked: Literal["auto", "cpu", "cuda"]) -> str:
+    """`cuda` where it was asked for or is there, else `cpu`."""
+    import torch
+
+    if asked == "cuda" and not torch.cuda.is_available():
+        raise MissingPrerequisiteError("--device cuda: torch finds no GPU; check nvidia-smi, or use --device cpu.")
+    return "cuda" if asked != "cpu" and torch.cuda.is_available() else "cpu"
+
+
+@dataclass(frozen=True)
+class ModelFiles:
+    """What is read before the weights.
+
+    Attributes:
+        name: Folder or hub id, as given.
+        fingerprint: Changes when the model's files do.
+        is_image_model: Whether it is loaded as an image-text model.
+        tokenizer: Its tokenizer.
+        processor: Its processor, for image models.
+        config: Its configuration.
+    """
+
+    name: str
+    fingerprint: str
+    is_image_model: bool
+    tokenizer: Any
+    processor: Any
+    config: Any
+
+
+def read_model_files(name: str, *, with_images: bool) -> ModelFiles:
+    """Configuration, tokenizer and processor.
+
+    Raises:
+        MissingPrerequisiteError: no such model.
+        ConfigError: not a model that can be scanned, or images for a model without eyes.
+    """
+    from transformers import AutoConfig, AutoTokenizer
+    from transformers.models.auto.modeling_auto import (
+        MODEL_FOR_CAUSAL_LM_MAPPING,
+        MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING,
+    )
+
+    folder = Path(name)
+    if folder.is_dir() and not (folder / "config.json").is_file():
+        raise MissingPrerequisiteError(
+            f"{name} has no config.json; the folder of a whole model is needed. Merge an adapter into its model first."
+        )
+    try:
+        config = AutoConfig.from_pretrained(name)
+        is_text, is_image = (
+            type(config) in mapping for mapping in (MODEL_FOR_CAUSAL_LM_MAPPING, MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING)
+        )
+        if not (is_text or is_image):
+            raise ConfigError(f"{name}: {type(config).__name__} is neither a causal language nor an image-text model.")
+        if with_images and not is_image:
+            raise ConfigError(f"the data has images, and {name} ({type(config).__name__}) takes none.")
+        is_image_model = with_images or not is_text
+        processor = _load_processor(name) if is_image_model else None
+        tokenizer = processor.tokenizer if processor is not None else AutoTokenizer.from_pretrained(name)
+    except OSError as error:
+        reason = str(error).split("\n", 1)[0]
+        raise MissingPrerequisiteError(
+            f"model {name!r} is neither a folder with a model nor could it be fetched ({reason}); check the path, or: "
+            f"hf download {name} --local-dir MODEL"
+        ) from None
+    return ModelFiles(name, _fingerprint(folder, config), is_image_model, tokenizer, processor, config)
+
+
+def _load_processor(name: str) -> Any:
+    from transformers import AutoProcessor  # its import takes seconds
+
+    return AutoProcessor.from_pretrained(name)
+
+
+def _fingerprint(folder: Path, config: Any) -> str:
+    """Hash of names, sizes and times of a folder's model files; of the hub's revision where it is not a folder."""
+    if not folder.is_dir():
+        return str(config._commit_hash)
+    files = sorted(path for path in folder.iterdir() if path.suffix in _MODEL_FILES)
+    listed = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in files]
+    return hashlib.sha256(json.dumps(listed).encode()).hexdigest()[:16]
+
+
+class ScanModel:
+    """A loaded model.
+
+    Args:
+        files: What to load.
+        dtype: `auto` is the one its weights are stored in.
+        device: cpu or cuda.
+
+    Attributes:
+        path: `fused`, or `logits` where the fused loss would not be exact.
+        path_reason: Why it is `logits`.
+        dtype: What the model computes in.
+    """
+
+    def __init__(self, files: ModelFiles, dtype: Dtype, device: str) -> None:
+        import torch
+        from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
+
+        from dft_plugin.training.loss_head import LossHead, find_head
+
+        cls = AutoModelForImageTextToText if files.is_image_model else AutoModelForCausalLM
+        asked = dtype if dtype == "auto" else getattr(torch, dtype)
+        model, info = cls.from_pretrained(files.name, dtype=asked, output_loading_info=True)
+        if info["missing_keys"]:
+            raise InputError(
+                f"{files.name} lacks weights of {type(model).__name__}: {sorted(info['missing_keys'])[:5]}; they would "
+                "be random numbers. Use the whole checkpoint."
+            )
+        self._model = model.to(device).eval()
+        self._device = device
+        self.dtype = str(model.dtype).removeprefix("torch.")
+        choice = find_head(model)
+        self.path, self.path_reason = ("logits", choice.reason) if choice.head is None else ("fused", "")
+        self._head = None
+        if choice.head is not None:
+            self._head = LossHead(choice.head, chunk_size=None, must_verify=True)
+        else:
+            logger.warning("dft scan: logits path, because %s", choice.reason)
+
+    def nlls(self, samples: Sequence[Sample]) -> list[Tensor]:
+        """-log p of the targets of each sample, in nats.
+
+        Args:
+            samples: Together in one forward; one alone where it has images.
+
+        Returns:
+            For each sample float64, shape (T - 1,), on the CPU: entry t belongs to label t + 1; 0 where ignored.
+
+        Raises:
+            InputError: a value that is not finite.
+        """
+        import torch
+
+        from dft_plugin.core.logits_loss import logits_loss
+        from dft_plugin.core.objectives import get_objective
+
+        longest = max(len(sample.input_ids) for sample in samples)
+        inputs = {
+            "input_ids": self._padded([sample.input_ids for sample in samples], longest, fill=0),
+            "attention_mask": self._padded([[1] * len(sample.input_ids) for sample in samples], longest, fill=0),
+        }
+        labels = self._padded([sample.labels for sample in samples], longest, fill=-100)
+        for key, value in samples[0].tensors.items():
+            inputs.setdefault(key, value.to(self._device))
+        with torch.no_grad():
+            if self._head is None:
+                output = logits_loss(self._model(**inputs, use_cache=False).logits, labels, objective="sft")
+            else:
+                with self._head.computing(labels, get_objective("sft"), num_items_in_batch=None) as head_pass:
+                    outputs = self._model(**inputs, use_cache=False)
+                assert head_pass.output is not None
+                output = head_pass.output
+                if bool(output.loss.isfinite()):
+                    head_pass.loss_from(outputs.logits, compare_value=True)
+        nlls = output.token_nll.double().cpu()
+        for sample, row in zip(samples, nlls, strict=True):
+            if not bool(row.isfinite().all()):
+                raise InputError(
+                    f"dataset {sample.row.dataset!r}, {sample.row.where}: the model's probabilities are not finite in "
+                    f"{self.dtype}; try --dtype float32."
+                )
+        return [row[: len(sample.input_ids) - 1] for sample, row in zip(samples, nlls, strict=True)]
+
+    def _padded(self, rows: Sequence[Sequence[int]], length: int, *, fill: int) -> Tensor:
+        import torch
+
+        return torch.tensor([[*row, *[fill] * (length - len(row))] for row in rows], device=self._device)

@@ -1,0 +1,100 @@
+"""What the objective knows of the tokens of one forward besides their labels."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+from torch import Tensor
+
+from dft_plugin.core.context import TokenContext
+from dft_plugin.core.label_tags import MAX_TOKENS, TaggedLabels, untag_labels
+from dft_plugin.core.objective import Objective
+from dft_plugin.errors import InputError
+from dft_plugin.training.loss_head import LossHead
+from dft_plugin.training.mean_weight import MeanWeight
+from dft_plugin.training.reference_model import reference_forward
+
+
+class BatchContext:
+    """The context of the forward under way; empty between forwards."""
+
+    def __init__(self) -> None:
+        self._tokens = TokenContext()
+
+    def tokens(self, mean_weight: MeanWeight | None) -> TokenContext:
+        """What `linear_loss` and `logits_loss` take."""
+        return self._tokens if mean_weight is None else replace(self._tokens, mean_weight=mean_weight.value)
+
+    @property
+    def routes(self) -> Tensor | None:
+        """Key of each label's data source, shape (..., T); None where nothing is routed."""
+        return self._tokens.routes
+
+    @contextmanager
+    def taken_from(self, inputs: dict[str, Any], objective: Objective) -> Iterator[dict[str, Any]]:
+        """`inputs` with plain labels; what they carried is the context while this is open.
+
+        Raises:
+            InputError: labels that do not carry what the objective needs.
+        """
+        labels = inputs.get("labels")
+        carries = objective.needs & {"routes", "segments", "ref_logps"}
+        if not carries or labels is None or self._tokens.segments is not None:
+            yield inputs
+            return
+        tagged = untag_labels(labels)
+        _require_tags(labels, tagged, objective)
+        before = self._tokens
+        self._tokens = TokenContext(
+            ref_logps=tagged.ref_logps,
+            segments=tagged.segments,
+            routes=tagged.routes if "routes" in carries else None,
+        )
+        try:
+            yield {**inputs, "labels": tagged.labels}
+        finally:
+            self._tokens = before
+
+    @contextmanager
+    def with_reference(
+        self, model: Any, inputs: dict[str, Any], objective: Objective, head: LossHead | None
+    ) -> Iterator[None]:
+        """While open, the context has what the frozen reference says of `inputs`, where the objective asks.
+
+        Args:
+            model: The PEFT model without wrappers.
+            inputs: What its forward takes.
+            objective: What is trained.
+            head: Where the fused loss will be computed: its hidden states are kept; None: the logits are.
+        """
+        if "ref_logits" not in objective.needs:
+            yield
+            return
+        before = self._tokens
+        if head is None:
+            self._tokens = replace(before, ref_logits=reference_forward(model, inputs))
+        else:
+            with head.passing_hidden():
+                ref_hidden = reference_forward(model, inputs)
+            self._tokens = replace(before, ref_hidden=ref_hidden)
+        try:
+            yield
+        finally:
+            self._tokens = before
+
+
+def _require_tags(labels: Tensor, tagged: TaggedLabels, objective: Objective) -> None:
+    kept = labels != -100
+    if not bool(kept.any()):
+        return
+    is_bare = bool((labels < MAX_TOKENS).all())
+    has_no_reference = "ref_logps" in objective.needs and bool(tagged.ref_logps[kept].isnan().any())
+    has_no_route = "routes" in objective.needs and bool((tagged.routes[kept] == 0).any())
+    if is_bare or has_no_reference or has_no_route:
+        raise InputError(
+            f"the labels do not carry what objective {objective.name!r} needs of each token: the data was tokenized "
+            "for another loss_config. Tokenize it again (remove tokenized_path, or the cached dataset)."
+        )

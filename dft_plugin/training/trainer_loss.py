@@ -1,0 +1,297 @@
+"""The loss of one training run, whatever the trainer: computed, checked, and remembered for the logs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from dft_plugin.config import LossConfig
+from dft_plugin.core.logits_loss import logits_loss
+from dft_plugin.core.reduction import LossOutput
+from dft_plugin.core.token_classes import TokenClasses
+from dft_plugin.errors import ConflictError, DftError, InputError, IntegrationError, LossNotLiveError
+from dft_plugin.training.batch_context import BatchContext
+from dft_plugin.training.full_weight import full_weight_ids
+from dft_plugin.training.gathered_stats import GatheredStats, Window
+from dft_plugin.training.loss_head import HeadPass, LossHead, find_head
+from dft_plugin.training.mean_weight import MeanWeight
+from dft_plugin.training.reference_model import require_adapter
+
+
+class TrainerLoss:
+    """A `compute_loss_func` for transformers' Trainer and its descendants.
+
+    While training it returns the configured objective. In evaluation (gradients off) it returns plain
+    cross-entropy, so that `eval_loss`, best-checkpoint selection and early stopping mean the same in every
+    arm; the objective's own value is logged beside it.
+
+    Attributes:
+        config: The objective and options of the run.
+        num_training_calls: How often the training loss was computed.
+        path: "fused" (inside lm_head, no logits) or "logits".
+        path_reason: Why the logits path was taken; empty where it was asked for.
+        objective: What is trained, routed and shaped.
+        progress: Share of the optimiser steps done; the monitor keeps it.
+        mean_weight: Running mean of the weights; None unless they are renormalised.
+    """
+
+    def __init__(self, config: LossConfig) -> None:
+        self.config = config
+        self.num_training_calls = 0
+        self.path = "logits"
+        self.path_reason = ""
+        self.objective = config.training_objective()
+        self.progress = 0.0
+        self.mean_weight = MeanWeight() if config.shared.renormalise else None
+        self._head: LossHead | None = None
+        self._context = BatchContext()
+        self._pass: HeadPass | None = None
+        self._compared_modes: set[str] = set()
+        self._placeholders: tuple[int, ...] = ()
+        self._input_ids: Tensor | None = None
+        self._gathered = GatheredStats()
+
+    @classmethod
+    def named(cls, loss_type: str, loss_config: Mapping[str, Any] | str | None = None) -> TrainerLoss:
+        """The loss of that name, for a plain transformers or TRL trainer; it works on their logits."""
+        return cls(LossConfig.parse(loss_type, loss_config))
+
+    def attach(self, model: nn.Module, *, tokenizer: Any = None, obstacle: str = "") -> None:
+        """Choose the path for `model`: fused where that is exact and not switched off.
+
+        Args:
+            model: The model as the trainer holds it, adapters included, wrappers not.
+            tokenizer: The run's transformers tokenizer, for options that name tokens and for the classes of the logs.
+            obstacle: What in the trainer's settings rules the fused path out; empty where nothing does.
+
+        Raises:
+            ConflictError: `fused: true` was asked for and cannot be exact.
+        """
+        shared = self.config.shared
+        config = model.config
+        names = ("image_token_id", "video_token_id", "audio_token_id")  # absent or None in a text model
+        self._placeholders = tuple(value for name in names if (value := getattr(config, name, None)) is not None)
+        if shared.full_weight_tokens:
+            self.objective = self.config.training_objective(
+                full_weight_ids(shared.full_weight_tokens, tokenizer, model)
+            )
+        if "ref_logits" in self.objective.needs:
+            require_adapter(model)
+        self._gathered = GatheredStats(
+            None if tokenizer is None else TokenClasses.of_tokenizer(tokenizer),
+            {} if shared.route is None else shared.route.keys,
+            has_default=shared.route is not None and shared.route.has_default,
+        )
+        if shared.fused is False:
+            return
+        choice = find_head(model)
+        self.path_reason = obstacle or choice.reason
+        is_head_trained = choice.head is not None and choice.head.weight.requires_grad
+        if not self.path_reason and is_head_trained and "ref_logits" in self.objective.needs:
+            self.path_reason = "the reference's lm_head is not the trained one"
+        if choice.head is not None and not self.path_reason:
+            self._head = LossHead(choice.head, chunk_size=shared.chunk_size, must_verify=shared.verify)
+            self.path = "fused"
+        elif shared.fused is True:
+            raise ConflictError(
+                f"fused=true in loss_config, but {self.path_reason}. Write `fused: auto` to train the same objective "
+                "on the logits path, or change the model."
+            )
+
+    @contextmanager
+    def forward(
+        self,
+        labels: Tensor | None,
+        *,
+        num_items_in_batch: Tensor | int | None,
+        token_scale: Tensor | None = None,
+        shift: bool = True,
+        wants_logits: bool = False,
+    ) -> Iterator[None]:
+        """Around one forward of the model and the call of this loss: the head computes it where it can.
+
+        Args:
+            labels: Shape (..., T), as the head's hidden states will be.
+            num_items_in_batch: Kept tokens of the whole optimiser step.
+            token_scale: Factor of each token's loss, shape (..., T).
+            shift: False for labels shifted already.
+            wants_logits: Whether a metric needs the logits, which then must be made.
+        """
+        if labels is not None:
+            self._refuse_placeholders(labels)
+        if self._head is None or labels is None or wants_logits:
+            yield
+            return
+        computing = self._head.computing(
+            labels,
+            self.objective.at(self.progress),
+            num_items_in_batch=num_items_in_batch,
+            context=self._context.tokens(self.mean_weight),
+            token_scale=token_scale,
+            shift=shift,
+        )
+        try:
+            with computing as self._pass:
+                yield
+        except DftError:
+            raise
+        except Exception as error:
+            if self._pass is not None and self._pass.output is not None and not self._pass.is_taken:
+                raise self._not_live() from error
+            raise
+        else:
+            if self._pass is not None and not self._pass.is_taken:
+                raise self._not_live()
+        finally:
+            self._pass = None
+
+    @contextmanager
+    def batch(self, inputs: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        """The inputs of one forward with plain labels; what the labels carried counts while this is open."""
+        self._input_ids = inputs.get("input_ids")  # absent where the embeddings were made before
+        try:
+            with self._context.taken_from(inputs, self.objective) as plain:
+                yield plain
+        finally:
+            self._input_ids = None
+
+    @contextmanager
+    def reference(self, model: Any, inputs: dict[str, Any], *, wants_logits: bool = False) -> Iterator[None]:
+        """Around one forward: what the frozen reference says of the same inputs, where the objective asks.
+
+        Args:
+            model: The model without wrappers; its adapter is switched off for one forward without gradients.
+            inputs: What the model's forward takes.
+            wants_logits: As in `forward`.
+        """
+        head = None if wants_logits else self._head
+        with self._context.with_reference(model, inputs, self.objective, head):
+            yield
+
+    @property
+    def fused_output(self) -> LossOutput | None:
+        """What the head computed in the forward under way; None on the logits path."""
+        return None if self._pass is None else self._pass.output
+
+    def _refuse_placeholders(self, labels: Tensor) -> None:
+        """Image, video and audio placeholders stand for features, not for words: no token loss is defined on them."""
+        found = [token for token in self._placeholders if bool((labels == token).any())]
+        if found:
+            raise InputError(
+                f"labels contain the placeholder tokens {found} of images, video or audio, which would be trained as "
+                "words. Set train_on_prompt: false in LLaMA-Factory, and remove placeholder text from the answers."
+            )
+
+    def _not_live(self) -> LossNotLiveError:
+        return LossNotLiveError(
+            f"loss_type={self.config.objective.name} was computed in lm_head, but the trainer never took it: another "
+            "plugin or a patched trainer replaced the loss. Remove it, or train without loss_type."
+        )
+
+    def __call__(
+        self, outputs: Any, labels: Tensor | None, num_items_in_batch: Tensor | int | None = None, **_: Any
+    ) -> Tensor:
+        """Scalar loss of one forward; `outputs` is the model's.
+
+        Raises:
+            IntegrationError: no labels, no logits, or logits that are not what the head returned.
+        """
+        return self.loss_of(outputs, labels, num_items_in_batch=num_items_in_batch)
+
+    def loss_of(
+        self,
+        outputs: Any,
+        labels: Tensor | None,
+        *,
+        num_items_in_batch: Tensor | int | None,
+        token_scale: Tensor | None = None,
+        shift: bool = True,
+    ) -> Tensor:
+        """Like `__call__`, with the per-token scale and the shift of `logits_loss`."""
+        logits = outputs.get("logits") if isinstance(outputs, Mapping) else getattr(outputs, "logits", None)
+        if logits is None:
+            raise IntegrationError(
+                "the model returned no logits, so the objective cannot be computed; a fused kernel hides them. "
+                "Switch that kernel off (enable_liger_kernel: false / --use_liger_kernel false)."
+            )
+        mode = "train" if torch.is_grad_enabled() else "eval"
+        if self._pass is not None:
+            loss = self._pass.loss_from(logits, compare_value=mode not in self._compared_modes)
+            self._compared_modes.add(mode)
+            assert self._pass.output is not None
+            return self._take(self._pass.output, self._pass.labels, loss, mode)
+        if labels is None:
+            raise IntegrationError("the batch has no labels; a token loss needs them. Check the data collator.")
+        output = logits_loss(
+            logits,
+            labels,
+            objective=self.objective.at(self.progress),
+            num_items_in_batch=num_items_in_batch,
+            token_scale=token_scale,
+            shift=shift,
+            context=self._context.tokens(self.mean_weight),
+        )
+        return self._take(output, labels, output.loss, mode)
+
+    def _take(self, output: LossOutput, labels: Tensor, loss: Tensor, mode: str) -> Tensor:
+        self._gathered.add(
+            mode,
+            output,
+            labels,
+            input_ids=self._input_ids,
+            placeholder_ids=self._placeholders,
+            routes=self._context.routes,
+        )
+        if mode == "eval":
+            return output.plain_loss
+        self.num_training_calls += 1
+        if self.mean_weight is not None:
+            self.mean_weight.add(output)
+        return loss
+
+    def pop_window(self, mode: str, *, device: torch.device | str = "cpu") -> Window:
+        """What `mode` ("train" or "eval") gathered since the last call, over all ranks; every rank must call.
+
+        Args:
+            mode: "train" or "eval".
+            device: Where the process group's backend communicates.
+        """
+        return self._gathered.pop(mode, device=device)
+
+    def pop_metrics(self, mode: str, *, device: torch.device | str = "cpu") -> dict[str, float]:
+        """Token means of `pop_window`, for a trainer without our monitor; see `TokenStats.means`."""
+        return self.pop_window(mode, device=device).stats.means()
+
+    def begin_step(self, progress: float) -> None:
+        """An optimiser step begins.
+
+        Args:
+            progress: Share of the steps done, in [0, 1].
+        """
+        self.progress = min(progress, 1.0)
+
+    def end_step(self, device: torch.device | str) -> None:
+        """An optimiser step is done; every rank must call.
+
+        Args:
+            device: Where the process group's backend communicates.
+        """
+        if self.mean_weight is not None:
+            self.mean_weight.end_step(device)
+
+    def state(self) -> dict[str, float]:
+        """What a resumed run needs to go on as if it had not stopped."""
+        return {} if self.mean_weight is None else {"mean_weight": self.mean_weight.value}
+
+    def restore(self, state: Mapping[str, float]) -> None:
+        """Go on from the `state` of a checkpoint."""
+        if self.mean_weight is not None and "mean_weight" in state:
+            self.mean_weight.value = state["mean_weight"]
+
+    def discard(self, mode: str) -> None:
+        """Forget what was gathered for `mode`."""
+        self._gathered.discard(mode)

@@ -1,0 +1,1 @@
+"""Evaluation: models as black boxes, scores one can trust."""

@@ -1,0 +1,38 @@
+"""Answers from a file, in place of a model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from dft_eval.backends.base import Request
+from dft_eval.errors import BackendError
+from dft_eval.records.samples import answer_key, read_answers
+from dft_eval.records.schema import Answer
+
+_BATCH_SIZE = 64
+
+
+class ReplayBackend:
+    """Gives the recorded answer to each request.
+
+    Args:
+        path: The JSONL file; it must hold every answer asked for.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def generate(self, requests: Sequence[Request]) -> Iterator[list[Answer]]:
+        """The recorded answers."""
+        recorded = {answer_key(answer): answer for answer in read_answers(self._path, None)}
+        for start in range(0, len(requests), _BATCH_SIZE):
+            batch = []
+            for request in requests[start : start + _BATCH_SIZE]:
+                if request.key not in recorded:
+                    raise BackendError(f"{self._path} holds no answer to {request.key}.")
+                batch.append(recorded[request.key])
+            yield batch
+
+    def close(self) -> None:
+        """Nothing to free."""

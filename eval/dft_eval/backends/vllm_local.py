@@ -1,0 +1,81 @@
+"""VLLM in this process."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from dft_eval.backends.base import Interface, Request, SamplingParams
+from dft_eval.backends.settings import VllmSettings
+from dft_eval.backends.tokens import check_template, encode_prompt
+from dft_eval.errors import BackendError, MissingPrerequisite
+from dft_eval.records.schema import Answer
+
+
+class VllmBackend:
+    """Generates with vLLM; prompts are the same token ids as with transformers.
+
+    Args:
+        model: Folder or name.
+        settings: How it is loaded.
+        interface: Whether prompts go through the chat template.
+        sampling: How tokens are drawn; the model's own generation_config.json decides nothing but where text ends.
+    """
+
+    def __init__(self, model: str, settings: VllmSettings, interface: Interface, sampling: SamplingParams) -> None:
+        try:
+            import vllm
+        except ImportError as error:
+            raise MissingPrerequisite(
+                "backend vllm needs vLLM, best in an environment of its own; run: pip install vllm"
+            ) from error
+        self._vllm: Any = vllm
+        self._settings, self._interface, self._sampling = settings, interface, sampling
+        options: dict[str, Any] = {} if settings.max_model_len is None else {"max_model_len": settings.max_model_len}
+        self._engine: Any = vllm.LLM(
+            model=model,
+            dtype=settings.dtype,
+            tensor_parallel_size=settings.tensor_parallel_size,
+            gpu_memory_utilization=settings.gpu_memory_utilization,
+            seed=sampling.seed,
+            **options,
+        )
+        self._tokenizer: Any = self._engine.get_tokenizer()
+        check_template(self._tokenizer, model, interface)
+
+    def generate(self, requests: Sequence[Request]) -> Iterator[list[Answer]]:
+        """The model's answers, a batch at a time."""
+        for start in range(0, len(requests), self._settings.batch_size):
+            batch = requests[start : start + self._settings.batch_size]
+            prompts = [
+                {"prompt_token_ids": encode_prompt(request, self._tokenizer, self._interface)} for request in batch
+            ]
+            parameters = [self._parameters(request) for request in batch]
+            outputs = self._engine.generate(prompts, parameters, use_tqdm=False)
+            yield [self._answer(request, output.outputs[0]) for request, output in zip(batch, outputs, strict=True)]
+
+    def close(self) -> None:
+        """Drop the engine and its memory, so that the next model finds room."""
+        core = getattr(self._engine.llm_engine, "engine_core", None)  # older versions have none of its own to stop
+        if core is not None:
+            core.shutdown()
+        del self._engine
+        gc.collect()
+
+    def _parameters(self, request: Request) -> Any:
+        return self._vllm.SamplingParams(
+            n=1,
+            temperature=self._sampling.temperature,
+            top_p=self._sampling.top_p,
+            top_k=self._sampling.top_k,
+            repetition_penalty=self._sampling.repetition_penalty,
+            max_tokens=request.max_new_tokens,
+            stop=list(request.sample.stop) or None,
+            seed=request.seed,
+        )
+
+    def _answer(self, request: Request, output: Any) -> Answer:
+        if output.finish_reason not in ("stop", "length"):
+            raise BackendError(f"vLLM ended {request.sample.sample_id} with {output.finish_reason!r}.")
+        return request.answer(output.text, output.finish_reason)

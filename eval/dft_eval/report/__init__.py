@@ -1,0 +1,1 @@
+"""`dft report`: run folders compared; knows files only."""

@@ -1,0 +1,151 @@
+"""Reading run folders for a comparison, and refusing what cannot be compared."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from dft_eval.errors import ConfigError, StoreError
+from dft_eval.metrics import Difference, check_mean, paired_difference
+from dft_eval.records.store import RunFolder, compare_settings
+
+_SAMPLING = ("temperature", "top_p", "top_k")
+_VISION = ("judge", "min_pixels", "max_pixels")
+_MUST_AGREE = ("protocol", "data_sha256", "prompt_sha256", "fingerprint", "limit", *_SAMPLING, *_VISION)
+
+
+@dataclass(frozen=True)
+class ComparedRun:
+    """One run folder.
+
+    Attributes:
+        path: The folder.
+        model: Its column: the folder above the task's where a run has several tasks, else the model's name.
+        settings: Of `run.json`.
+        environments: Of `run.json`.
+        metrics: Of `metrics.json`.
+    """
+
+    path: Path
+    model: str
+    settings: Mapping[str, Any]
+    environments: Sequence[Mapping[str, Any]]
+    metrics: Mapping[str, Any]
+
+    @property
+    def task(self) -> str:
+        """The benchmark."""
+        return str(self.metrics["task"])
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether every answer of the benchmark was judged."""
+        return bool(self.metrics["is_complete"])
+
+    @property
+    def num_judged(self) -> int:
+        """Answers with a verdict of right or wrong."""
+        return int(self.metrics["n_scored"] - self.metrics["n_errors"] - self.metrics["n_unjudged"])
+
+    @cached_property
+    def by_problem(self) -> dict[str, float]:
+        """The value of each problem, whose mean is the headline; of a complete run.
+
+        Raises:
+            StoreError: `problems.json` is not there, cannot be read, or is not what the headline is the mean of.
+        """
+        path = RunFolder(self.path).problems_file
+        headline = self.metrics["headline"]
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+            if content["schema_version"] != 1:
+                raise ValueError("another schema")
+            if content["headline"] != headline["name"]:
+                raise ValueError(f"it is about {content['headline']!r}, metrics.json about {headline['name']!r}")
+            problems = {str(problem): float(value) for problem, value in content["problems"].items()}
+            check_mean(problems, headline["value"], headline["num_items"])
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise StoreError(
+                f"{path} cannot be used ({error}); run the command that made the folder again: it judges nothing twice."
+            ) from error
+        return problems
+
+
+def find_runs(paths: Sequence[Path]) -> list[ComparedRun]:
+    """Every run folder at or below the paths, in the order given.
+
+    Raises:
+        ConfigError: a path without a run, or one model twice on one benchmark.
+        StoreError: a run that was not finished or cannot be read.
+    """
+    runs: list[ComparedRun] = []
+    for path in paths:
+        found = sorted(file.parent for file in path.rglob("run.json") if "shards" not in file.relative_to(path).parts)
+        if not found:
+            raise ConfigError(f"{path} holds no run folder (no run.json in or below it).")
+        runs += [_read_run(folder, path) for folder in found]
+    seen: dict[tuple[str, str], Path] = {}
+    for run in runs:
+        if (other := seen.setdefault((run.model, run.task), run.path)) != run.path:
+            raise ConfigError(f"{other} and {run.path} are both {run.model} on {run.task}; give one of them.")
+    return runs
+
+
+def check_all_comparable(runs: Sequence[ComparedRun]) -> None:
+    """Refuse a benchmark's runs that may not stand side by side, whichever model the others are compared with.
+
+    Raises:
+        ConfigError: as `check_comparable`.
+    """
+    firsts: dict[str, ComparedRun] = {}
+    for run in runs:
+        check_comparable(firsts.setdefault(run.task, run), run)
+
+
+def check_comparable(first: ComparedRun, second: ComparedRun) -> None:
+    """Refuse runs whose difference would not be the model's.
+
+    Raises:
+        ConfigError: other prompts, protocol, data, graders, sampling or headline; says which.
+    """
+    before = {name: first.settings.get(name) for name in _MUST_AGREE}
+    now = {name: second.settings.get(name) for name in _MUST_AGREE}
+    if differences := compare_settings(before, now):
+        raise ConfigError(f"{first.path} and {second.path} cannot be compared: {'; '.join(differences)}.")
+    if first.metrics["num_repeats"] != second.metrics["num_repeats"]:
+        counts = f"{first.metrics['num_repeats']} and {second.metrics['num_repeats']}"
+        raise ConfigError(f"{first.path} and {second.path} have {counts} answers a problem; use the same number.")
+    names = [run.metrics["headline"]["name"] for run in (first, second) if run.is_complete]
+    if len(set(names)) > 1:
+        found = f"the headlines {names[0]!r} and {names[1]!r}"
+        raise ConfigError(f"{first.path} and {second.path} have {found}; run the commands that made them again.")
+
+
+def compare(first: ComparedRun, second: ComparedRun) -> Difference | None:
+    """Second minus first, paired by problem; None where one is partial: what is missing is not missing at random."""
+    if not (first.is_complete and second.is_complete):
+        return None
+    return paired_difference(first.by_problem, second.by_problem)
+
+
+def _read_run(folder: Path, given: Path) -> ComparedRun:
+    content = RunFolder(folder).read_run()
+    path = folder / "metrics.json"
+    try:
+        metrics = json.loads(path.read_text(encoding="utf-8"))
+        if metrics["schema_version"] != 1 or not isinstance(metrics["is_complete"], bool):
+            raise ValueError("another schema")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise StoreError(f"{path} cannot be read ({error}); run the command that made the folder again.") from error
+    task = str(metrics["task"])
+    if content["settings"].get("task") != task:
+        raise StoreError(f"{folder}: run.json and metrics.json are about different benchmarks.")
+    parts = task.split("/")
+    above = folder.resolve()
+    is_nested = above.parts[-len(parts) :] == tuple(parts)
+    model = above.parents[len(parts) - 1].name if is_nested else above.name
+    return ComparedRun(folder, model, content["settings"], content["environments"], metrics)

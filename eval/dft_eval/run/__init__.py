@@ -1,0 +1,1 @@
+"""One evaluation: selected, asked, scored, summarised."""

@@ -1,0 +1,81 @@
+"""Judging in processes of this machine; a worker may die or hang without harm to the others."""
+
+from __future__ import annotations
+
+import ctypes
+import multiprocessing
+import os
+import signal
+from collections.abc import Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from concurrent.futures import TimeoutError as FutureTimeoutError
+from dataclasses import dataclass, field
+
+from pebble import ProcessExpired, ProcessPool
+
+from dft_eval.records.schema import Answer, Score
+from dft_eval.run.judging import infra_error, judge_answer
+from dft_eval.tasks.base import Task
+
+_PR_SET_PDEATHSIG = 1
+_tasks: list[Task] = []  # of a worker process: one entry
+
+
+@dataclass(frozen=True)
+class LocalPool:
+    """A pool of worker processes.
+
+    Workers come from a fork server: a fresh process, so that neither a loaded model nor its threads are copied.
+
+    Attributes:
+        num_workers: Processes at once.
+        timeout_s: After which a worker counts as hung and is killed; far above any limit a task sets itself.
+    """
+
+    num_workers: int = field(default_factory=lambda: len(os.sched_getaffinity(0)))
+    timeout_s: float = 3600.0
+
+    def judge(self, task: Task, answers: Sequence[Answer]) -> Iterator[Score]:
+        """One verdict for each answer, as they come."""
+        if not answers:
+            return
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload([__name__])
+        num_workers = min(self.num_workers, len(answers))
+        pool = ProcessPool(num_workers, initializer=_start_worker, initargs=(task,), context=context)
+        waiting = iter(answers)
+        running: dict[Future[Score], Answer] = {}
+        try:
+            while True:
+                # a short queue: thousands of answers need not be in the pipe at once
+                while len(running) < 2 * self.num_workers and (answer := next(waiting, None)) is not None:
+                    running[pool.submit(_judge, self.timeout_s, answer)] = answer
+                if not running:
+                    break
+                for future in wait(running, return_when=FIRST_COMPLETED).done:
+                    yield self._verdict(future, running.pop(future))
+            pool.close()  # type: ignore[no-untyped-call]
+        finally:
+            pool.stop()  # type: ignore[no-untyped-call]
+            pool.join()
+
+    def _verdict(self, future: Future[Score], answer: Answer) -> Score:
+        try:
+            return future.result()
+        except FutureTimeoutError:
+            return infra_error(answer, f"no verdict within {self.timeout_s:g} s; the worker was killed")
+        except ProcessExpired as error:
+            return infra_error(answer, f"the worker died, exit code {error.exitcode}")
+
+
+def _start_worker(task: Task) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # an interrupt is the main process's to handle
+    # the fork server, our parent, ends with the main process; a worker must not outlive it
+    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() == 1:  # it had ended already
+        os._exit(1)
+    _tasks[:] = [task]
+
+
+def _judge(answer: Answer) -> Score:
+    return judge_answer(_tasks[0], answer)

@@ -1,0 +1,85 @@
+"""`dft eval score`: answers made elsewhere, judged into a run folder."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from dft_eval.records.jsonl import encode_record
+from dft_eval.records.provenance import hash_prompts
+from dft_eval.records.samples import answer_key, dump_answer, read_answers
+from dft_eval.records.store import RunFolder
+from dft_eval.run.judging import Executor
+from dft_eval.run.scoring import finish_run
+from dft_eval.run.selection import Catalog, describe_task, open_task
+from dft_eval.run.shards import Shard, check_shards, merge_shards
+from dft_eval.vision.judge import choose_executor
+from dft_eval.vision.prerequisites import check_judge, describe_judge
+from dft_eval.vision.process import VlmevalProcess
+from dft_eval.vision.settings import VisionSettings
+
+
+@dataclass(frozen=True)
+class ScoreRequest:
+    """What `dft eval score` is asked for.
+
+    Attributes:
+        task: Name of the benchmark.
+        samples: The JSONL file of answers.
+        out: The run folder.
+        protocol: How answers become programs; None takes the benchmark's first.
+        shard: The share to judge; None judges all, after taking in what shards recorded.
+        vision: Who judges, for the protocol `judge`.
+    """
+
+    task: str
+    samples: Path
+    out: Path
+    protocol: str | None = None
+    shard: Shard | None = None
+    vision: VisionSettings = field(default_factory=VisionSettings)
+
+
+def score_file(request: ScoreRequest, catalog: Catalog, executor: Executor) -> Mapping[str, Any]:
+    """Judge a file of answers.
+
+    Returns:
+        The metrics, as written to `metrics.json`.
+
+    Raises:
+        EvalError: unknown names, bad records, missing prerequisites, a folder of another run.
+    """
+    task = open_task(request.task, request.protocol, catalog)
+    if task.harness:
+        check_judge(request.vision, task.protocol)
+    samples = task.samples()
+    position = {sample.sample_id: index for index, sample in enumerate(samples)}
+    answers = read_answers(request.samples, position)
+    answers.sort(key=lambda answer: (position[answer.sample_id], answer.repeat))
+    digest = hashlib.sha256(b"".join(encode_record(dump_answer(answer)) for answer in answers))
+    settings = {
+        **describe_task(request.task, task),
+        "answers_sha256": digest.hexdigest(),
+        "prompt_sha256": hash_prompts(samples),
+        **(describe_judge(request.vision, task.protocol) if task.harness else {}),
+        "shard": None if request.shard is None else str(request.shard),
+    }
+    num_repeats = 1 + max(answer.repeat for answer in answers)
+    folder = RunFolder(request.out if request.shard is None else request.shard.folder(request.out))
+    notes = []
+    if request.shard is not None:
+        chosen = {sample.sample_id for sample in request.shard.select(samples)}
+        answers = [answer for answer in answers if answer.sample_id in chosen]
+        notes.append(f"shard {request.shard} only; when all are done, run the same command without --shard")
+    check_shards(folder, settings)
+    with folder.claimed(settings):
+        merge_shards(folder)
+        with folder.generations() as log:
+            log.append(answer for answer in answers if answer_key(answer) not in log.records)
+        with closing(VlmevalProcess(request.vision.python)) as vlmeval:
+            judge = choose_executor(task, executor, request.vision, folder.path, len(answers), vlmeval)
+            return finish_run(task, samples, folder, judge, num_repeats=num_repeats, notes=notes)

@@ -1,0 +1,98 @@
+"""From the names a person gives to benchmarks that are ready to run: data verified, tools there."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from fnmatch import fnmatchcase
+
+from dft_eval.errors import ConfigError, MissingPrerequisite
+from dft_eval.run.config import EvalConfig
+from dft_eval.run.fetch import locate_data
+from dft_eval.tasks.base import Task
+from dft_eval.vision.prerequisites import check_vision
+
+Catalog = Mapping[str, type[Task]]
+"""Benchmarks by the name a person writes."""
+
+
+def select_tasks(patterns: Sequence[str], catalog: Catalog) -> list[str]:
+    """Names that match, each once, in the order given; `multipl_e/*` means all languages.
+
+    Raises:
+        ConfigError: a pattern that matches nothing.
+    """
+    names: dict[str, None] = {}
+    for pattern in patterns:
+        found = [name for name in catalog if fnmatchcase(name, pattern)]
+        if not found:
+            raise ConfigError(f"task {pattern!r}; known: {', '.join(catalog)}. See: dft eval list")
+        names.update(dict.fromkeys(found))
+    return list(names)
+
+
+def open_task(name: str, protocol: str | None, catalog: Catalog) -> Task:
+    """A benchmark that can be run and scored here.
+
+    Args:
+        name: In the catalog.
+        protocol: One the benchmark knows; None takes its first.
+        catalog: All benchmarks.
+
+    Raises:
+        ConfigError: an unknown name or protocol.
+        MissingPrerequisite: data or tools are not there; the message has the commands that get them.
+    """
+    (name,) = select_tasks([name], catalog)
+    kind = catalog[name]
+    if protocol is None:
+        protocol = kind.protocols[0]
+    elif protocol not in kind.protocols:
+        raise ConfigError(f"protocol {protocol!r} of {name}; accepted: {', '.join(kind.protocols)}.")
+    task = kind(locate_data(name, kind.data_files), protocol)
+    if missing := task.missing():
+        lines = "\n".join(f"  {entry.what}: {entry.install}" for entry in missing)
+        raise MissingPrerequisite(f"{name} needs what is not installed here:\n{lines}")
+    return task
+
+
+def open_asked(name: str, config: EvalConfig, catalog: Catalog) -> Task:
+    """A benchmark that this configuration can ask and score here.
+
+    Raises:
+        ConfigError: an unknown name or protocol, or no judge for a protocol that needs one.
+        MissingPrerequisite: something is not there, or the backend cannot ask it.
+    """
+    task = open_task(name, config.protocol, catalog)
+    if task.harness:
+        check_vision(config, task.protocol)
+    return task
+
+
+def find_missing(config: EvalConfig, catalog: Catalog) -> dict[str, str]:
+    """Benchmarks of a configuration that cannot be run here, each with what it lacks.
+
+    Raises:
+        ConfigError: an unknown name or protocol.
+        MissingPrerequisite: none of the benchmarks can be run.
+    """
+    names = select_tasks(config.tasks, catalog)
+    missing: dict[str, str] = {}
+    for name in names:
+        try:
+            open_asked(name, config, catalog)
+        except MissingPrerequisite as error:
+            missing[name] = str(error)
+    if len(missing) == len(names):
+        lines = "\n".join(f"  {name}: {reason}" for name, reason in missing.items())
+        raise MissingPrerequisite(f"none of the benchmarks can be run here:\n{lines}")
+    return missing
+
+
+def describe_task(name: str, task: Task) -> dict[str, object]:
+    """What decides a verdict, for `run.json`."""
+    return {
+        "task": name,
+        "protocol": task.protocol,
+        "data_sha256": {file.path: file.sha256 or f"md5 {file.md5}" for file in task.data_files},
+        "fingerprint": task.fingerprint(),
+    }

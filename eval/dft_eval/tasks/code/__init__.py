@@ -1,0 +1,1 @@
+"""Code benchmarks: a program is run against the benchmark's tests."""

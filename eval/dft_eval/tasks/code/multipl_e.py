@@ -1,0 +1,170 @@
+"""MultiPL-E (Cassano et al. 2022): HumanEval in eight languages, with the prompts Qwen2.5-Coder is evaluated on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+from dft_eval.languages import python
+from dft_eval.languages.base import Execution, Language, Sentinel, new_sentinel
+from dft_eval.languages.registry import language_named
+from dft_eval.records.schema import Answer, Status
+from dft_eval.sandbox.choose import open_sandbox
+from dft_eval.sandbox.program import Limits
+from dft_eval.tasks.base import DataFile, Missing
+from dft_eval.tasks.code.code_task import CodeTask, Problem
+from dft_eval.tasks.code.multipl_e_programs import python_entry_point, source_before_tests
+from dft_eval.tasks.code.python_programs import STATUS_OF_OUTCOME, Verdict, judge_python
+
+LIMITS = Limits(cpu_s=10, wall_s=50)
+JAR = "multipl_e/javatuples-1.2.jar"
+
+_SOURCE = "https://raw.githubusercontent.com/QwenLM/Qwen2.5-Coder/d5ead97/qwencoder-eval/instruct/multipl_e/chat/data"
+_SHA256 = {
+    "python": "0eae07adadbb00d51962fdb78b9e2a26bfa8ade85dc54eb57cae9bffed2f5c54",
+    "cpp": "8717eabdf202137158c84506144b0fb1e73d5ecccbe5363ec79009ca014df629",
+    "java": "b21b015763452ec4f9f4e0e6425148ec331ace4da1232c8b4d441186185f6265",
+    "php": "bebd86875b1d8e65a8b7e692ed7bdf64612b44aa388825ea4dab40c7047c786b",
+    "ts": "4b1af1050c9f226335d54a8c80553c39454a525cace3e67bdcfcc9092ba02637",
+    "cs": "1c3fe18be10addc2d0b96311f4db192ae3232e08628d17768d889d6ab87be224",
+    "sh": "2f702106e9ce4aa7385de568d9248d6c57c90382d782b162cb9e072fbd01ccf8",
+    "js": "634e2eee8d6e22de07c121b972207683dd96be76256bf44bdfc1a3386b739287",
+}
+_JAR_FILE = DataFile(
+    JAR, f"{_SOURCE}/javatuples-1.2.jar", "2eda5b19d9820e1cc2f69fcd01639a715a673c11f8507e3d1ed593cf765d5e0a"
+)
+_FAILED_TEST = {
+    "cpp": b"Assertion",
+    "java": b"AssertionError",
+    "php": b"Test failed!",
+    "ts": b"AssertionError",
+    "cs": b"Fail",
+    "js": b"AssertionError",
+}
+_OUT_OF_MEMORY = (
+    b"OutOfMemory",
+    b"bad_alloc",
+    b"heap out of memory",
+    b"Allowed memory size",
+    b"Cannot allocate memory",
+)
+
+
+class MultiPLE(CodeTask):
+    """One language; a class a language, since the task's name belongs to the class."""
+
+    language: ClassVar[str]
+    max_new_tokens: ClassVar[int] = 500
+
+    @property
+    def toolchain(self) -> Language:
+        """The language's tools."""
+        return language_named(self.language, self.data_dir / JAR)
+
+    def missing_tools(self) -> Sequence[Missing]:
+        """What of the language's tools is not installed."""
+        return self.toolchain.missing()
+
+    def fingerprint(self) -> dict[str, str]:
+        """The tools' versions and the sandbox's kind."""
+        return {**self.toolchain.fingerprint(), "sandbox": open_sandbox().name}
+
+    def program(self, problem: Problem, answer: Answer) -> str:
+        """Everything before the tests."""
+        return source_before_tests(self.language, problem, answer, self.protocol)
+
+    def judge(self, problem: Problem, program: str) -> dict[str, Verdict]:
+        """Run the program once and judge it by both rules."""
+        sentinel = new_sentinel()
+        execution = self.toolchain.execute(f"{program}\n{problem['test']}", sentinel, open_sandbox(), LIMITS)
+        strict = strict_verdict(self.language, execution, sentinel)
+        return {"qwen-base": qwen_base_verdict(self.language, execution, sentinel, strict), "strict": strict}
+
+
+class MultiPLEPython(MultiPLE):
+    """Python, whose tests run in a process of their own: both rules give one verdict."""
+
+    def missing_tools(self) -> Sequence[Missing]:
+        """Python and NumPy."""
+        return python.missing()
+
+    def fingerprint(self) -> dict[str, str]:
+        """Their versions and the sandbox's kind."""
+        return {**python.fingerprint(), "sandbox": open_sandbox().name}
+
+    def judge(self, problem: Problem, program: str) -> dict[str, Verdict]:
+        """Run the benchmark's tests on the program's function."""
+        entry_point = python_entry_point(problem)
+        tests = {
+            "mode": "tests",
+            "context": problem["prompt"],
+            "tests": problem["test"],
+            "entry_point": entry_point,
+            "check": False,
+        }
+        verdict = judge_python(program, entry_point, {"tests": tests}, LIMITS)["tests"]
+        return {"qwen-base": verdict, "strict": verdict}
+
+
+def strict_verdict(language: str, execution: Execution, sentinel: Sentinel) -> Verdict:
+    """Return code 0 and the sentinel, and for C# no failed assertion on stderr."""
+    outcome = execution.outcome
+    message = (outcome.stderr.strip() or outcome.stdout.strip())[-300:].decode(errors="replace")
+    if outcome.status != "ok":
+        return Verdict(STATUS_OF_OUTCOME[outcome.status], outcome.reason or message)
+    if not execution.is_compiled:
+        return Verdict("compile_error", message)
+    if language == "cs" and b"Fail" in outcome.stderr:  # a failed assertion does not end a C# program
+        return Verdict("wrong", message)
+    has_ended = sentinel.text.encode() in outcome.stdout
+    if outcome.returncode == 0:
+        return Verdict("ok") if has_ended else Verdict("wrong", "ended before its last test")
+    if any(mark in outcome.stderr for mark in _OUT_OF_MEMORY):
+        return Verdict("oom", message)
+    return Verdict(_failure(language, execution), f"return code {outcome.returncode}: {message}")
+
+
+def qwen_base_verdict(language: str, execution: Execution, sentinel: Sentinel, strict: Verdict) -> Verdict:
+    """The recorded rule, where it differs from the strict one.
+
+    JavaScript fails on any output. C# passes unless stderr has "Fail", so programs that end in an unhandled
+    exception pass. A program that ends early with return code 0 passes nowhere.
+    """
+    outcome = execution.outcome
+    if outcome.status != "ok" or not execution.is_compiled or strict.status == "oom":  # the limit is ours
+        return strict
+    if language == "js" and strict.status == "ok":
+        has_written = bool(outcome.stderr or outcome.stdout.replace(sentinel.text.encode(), b"", 1))
+        return Verdict("wrong", "it printed something") if has_written else strict
+    if language == "cs" and outcome.returncode != 0 and b"Fail" not in outcome.stderr:
+        return Verdict("ok")
+    return strict
+
+
+def _failure(language: str, execution: Execution) -> Status:
+    outcome = execution.outcome
+    if language == "sh":
+        return "wrong" if outcome.returncode == 1 and not outcome.stderr else "runtime_error"
+    return "wrong" if _FAILED_TEST[language] in outcome.stderr + outcome.stdout else "runtime_error"
+
+
+def _task(language: str) -> type[MultiPLE]:
+    base = MultiPLEPython if language == "python" else MultiPLE
+    data = DataFile(
+        f"multipl_e/humaneval-{language}.jsonl",
+        f"{_SOURCE}/humaneval/humaneval-{language}.jsonl",
+        _SHA256[language],
+    )
+    fields = {
+        "__module__": __name__,
+        "__doc__": f"MultiPL-E, {language}.",
+        "name": f"multipl_e/{language}",
+        "language": language,
+        "fence_name": language,
+        "data_files": (data, _JAR_FILE) if language == "java" else (data,),
+    }
+    return type(f"MultiPLE_{language}", (base,), fields)
+
+
+MULTIPL_E: tuple[type[MultiPLE], ...] = tuple(_task(language) for language in _SHA256)
+globals().update({kind.__name__: kind for kind in MULTIPL_E})  # so that instances can be pickled

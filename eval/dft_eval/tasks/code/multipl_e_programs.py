@@ -1,0 +1,170 @@
+"""From an answer to a MultiPL-E prompt to a complete program, by the rules of Qwen2.5-Coder's evaluation."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from dft_eval.records.schema import Answer
+from dft_eval.tasks.code.code_task import first_fence
+
+Problem = Mapping[str, Any]
+
+_CPP_NAMES = "stdlib.h algorithm math.h stdio.h vector string climits cstring iostream cassert"
+_CPP_CHAT_NAMES = (
+    "optional cassert stdlib.h algorithm cmath math.h numeric stdio.h vector set map queue stack list deque "
+    "boost/any.hpp string climits cstring iostream sstream fstream"
+)
+_CS_NAMES = "Numerics Diagnostics Collections.Generic Linq Text Security.Cryptography Collections.Generic"
+_JAVA_NAMES = (
+    "java.util.* java.lang.reflect.* org.javatuples.* java.security.* java.math.* java.io.* java.util.stream.*"
+)
+_PYTHON_IMPORTS = (
+    "math", "re", "sys", "copy", "datetime", "itertools", "collections", "heapq", "functools", "hashlib", "numpy",
+    "numpy as np", "string",
+)  # fmt: skip
+_TYPESCRIPT_STOPS = ("\nexport", "\nimport", "\nconsole.log")
+_PYTHON_STOPS = ("\ndef", "\nclass", "\nif", "\n#", "\nprint")
+_KEEPS_NAMESPACE = ("HumanEval_147_", "HumanEval_159_")
+_MAINS = {"java": "public static void main", "cpp": "main()", "cs": "static void Main"}
+
+
+def source_before_tests(language: str, problem: Problem, answer: Answer, protocol: str) -> str:
+    """What stands before the tests of a problem.
+
+    Args:
+        language: As in the task's name.
+        problem: The benchmark's record.
+        answer: A completion of the prompt, a chat response, or a whole program (with or without the tests).
+        protocol: `qwen-chat` looks for a code block; the others complete the prompt.
+    """
+    if answer.program is not None:
+        tests = str(problem["test"]).rstrip()
+        return answer.program.rstrip().removesuffix("?>").rstrip().removesuffix(tests)
+    text = answer.completion if answer.completion is not None else answer.response or ""
+    if protocol == "qwen-chat" or answer.response is not None:
+        return _from_chat(language, problem, first_fence(text))
+    code = f"{problem['prompt']}\n{cut_at(text, stops(language, problem))}"
+    if language == "cpp":
+        return "".join(f"{line}\n" for line in _includes(_CPP_NAMES) if line not in problem["prompt"]) + "\n" + code
+    if language == "cs":
+        return "".join(f"using System.{name};\n" for name in _CS_NAMES.split()) + "\n" + code
+    if language == "php" and not code.startswith("<?php"):
+        return f"<?php\n{code}"
+    if language == "python":
+        return with_python_imports(code)
+    return code
+
+
+def stops(language: str, problem: Problem) -> tuple[str, ...]:
+    """Texts at which a completion of the bare prompt ends."""
+    if language == "python":
+        return _PYTHON_STOPS
+    return (*problem["stop_tokens"], *(_TYPESCRIPT_STOPS if language == "ts" else ()))
+
+
+def cut_at(text: str, marks: Sequence[str]) -> str:
+    """The text before the first of the marks."""
+    found = [position for mark in marks if (position := text.find(mark)) >= 0]
+    return text[: min(found)] if found else text
+
+
+def with_python_imports(code: str) -> str:
+    """The imports Qwen puts before Python programs; NumPy only where it is named, since it takes a while."""
+    wanted = [name for name in _PYTHON_IMPORTS if not name.startswith("numpy") or re.search(r"\bnp\b|numpy", code)]
+    lines = [f"import {name}" for name in wanted] + ["from typing import *", "from collections import *"]
+    return "\n".join(lines) + "\n" + code
+
+
+def _includes(names: str) -> list[str]:
+    return [f"#include<{name}>" for name in names.split()]
+
+
+def _from_chat(language: str, problem: Problem, code: str) -> str:
+    """A code block as something the tests can follow: their first line closes what is left open here."""
+    prompt = problem["prompt"]
+    name = _function_name(language, problem)
+    if language == "python":
+        return with_python_imports(code if name in code else prompt + code)
+    if language in ("js", "ts"):
+        return code if "function " in code else prompt + code
+    if language == "php":
+        code = code.replace("?>", "")
+        code = code if f"function {name}" in code else prompt + code
+        return code if "<?php" in code else f"<?php\n{code}"
+    if language == "sh":
+        return without_last_lines(code if f"{name}()" in code else prompt + code, "}", 1)
+    return {"java": _java_from_chat, "cpp": _cpp_from_chat, "cs": _cs_from_chat}[language](problem, code, name)
+
+
+def _java_from_chat(problem: Problem, code: str, name: str) -> str:
+    if re.search(rf"public static .*? {re.escape(name)}\(.*?\)", code, re.DOTALL) is None:
+        code = f"{problem['prompt']}\n{code}"
+    elif "class Problem" not in code:
+        code = "class Problem {\n" + code
+    code = without_block(code.replace("public class Problem", "class Problem"), _MAINS["java"])
+    num_open = code.count("{") - code.count("}")
+    if num_open in (0, 1):
+        code = without_last_lines(code, "}", 2 - num_open)
+    return "\n".join(f"import {each};" for each in _JAVA_NAMES.split()) + "\n" + code
+
+
+def _cpp_from_chat(problem: Problem, code: str, name: str) -> str:
+    code = without_block(code, _MAINS["cpp"])
+    if not str(problem["name"]).startswith(_KEEPS_NAMESPACE):
+        code = code.replace("using namespace std;", "")
+    missing = [line for line in _includes(_CPP_CHAT_NAMES) if line not in code]
+    return without_last_lines("\n".join(missing) + "\n\n" + code + "\n", "}", 1)
+
+
+def _cs_from_chat(problem: Problem, code: str, name: str) -> str:
+    usings = [line for line in code.split("\n") if line.startswith("using")]
+    if f" {name}(" not in code:
+        code = problem["prompt"] + code
+    elif "class Problem" not in code:
+        code = "class Problem {\n" + code
+        code += "}\n" * (code.count("{") - code.count("}"))
+    found = re.search(r"^.*class Problem", code, re.MULTILINE)
+    code = without_block(code[found.start() :] if found else code, _MAINS["cs"])
+    usings += ["using System;", *(f"using System.{each};" for each in _CS_NAMES.split())]
+    return "\n".join(usings) + "\n" + without_last_lines(code, "}", 2)
+
+
+def _function_name(language: str, problem: Problem) -> str:
+    if language == "python":
+        return python_entry_point(problem)
+    patterns = {"java": r"assert\((.*?)\(", "cs": r"Debug\.Assert\((.*?)\(", "php": r"function (.*?)\("}
+    if language in patterns:
+        text = problem["prompt"] if language == "php" else problem["test"]
+        found = re.search(patterns[language], text)
+        if found is not None:
+            return found.group(1)
+    return "_".join(str(problem["name"]).split("_")[2:])
+
+
+def python_entry_point(problem: Problem) -> str:
+    """The function the tests of a Python problem ask for: `check(NAME)` is their last line."""
+    return str(problem["test"]).rstrip().rpartition("check(")[2].removesuffix(")")
+
+
+def without_last_lines(code: str, line: str, count: int) -> str:
+    """The code before the `count`-th last line that is nothing but `line` (before the first, if there are fewer)."""
+    lines = code.split("\n")
+    found = [index for index, each in enumerate(lines) if each.strip() == line]
+    return "\n".join(lines[: found[-count] if len(found) >= count else found[0] if found else 0])
+
+
+def without_block(code: str, heading: str) -> str:
+    """The code without the lines of the block that starts where `heading` stands; unchanged where it never closes."""
+    lines = code.split("\n")
+    start = next((index for index, line in enumerate(lines) if heading in line), None)
+    if start is None:
+        return code
+    depth = 0
+    for index in range(start, len(lines)):
+        before = depth
+        depth += lines[index].count("{") - lines[index].count("}")
+        if depth <= 0 and (before > 0 or "{" in lines[index]):
+            return "\n".join(lines[:start] + lines[index + 1 :])
+    return code

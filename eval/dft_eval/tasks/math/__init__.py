@@ -1,0 +1,1 @@
+"""Mathematics benchmarks: the final answer is compared with the reference."""

@@ -1,0 +1,1 @@
+"""Vision-language benchmarks, asked and judged through VLMEvalKit."""

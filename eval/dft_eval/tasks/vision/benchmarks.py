@@ -1,0 +1,215 @@
+"""MathVerse, MathVision and WeMath as VLMEvalKit has them: the paper's Table 4 (arXiv 2508.05629)."""
+
+from __future__ import annotations
+
+import ast
+import re
+import string
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from typing import Any, ClassVar
+
+from dft_eval.metrics import Estimate, score_share
+from dft_eval.records.schema import Answer, Sample, Score, Status
+from dft_eval.tasks.base import DataFile, Missing, Task
+from dft_eval.tasks.math.grader import describe_grader, is_installed
+from dft_eval.tasks.vision.data import read_rows
+from dft_eval.tasks.vision.rules import RULES_VERSION, judge_choice, judge_value
+from dft_eval.tasks.vision.wemath import Problem, group_rows, mark
+from dft_eval.vision.process import VLMEVAL_VERSION
+
+MAX_NEW_TOKENS = 2048
+_SOURCE = "https://opencompass.openxlab.space/utils"
+_CHOICE = re.compile(r"^\s*([A-I])\s*[:.]\s*(.*?)\s*$", re.MULTILINE)
+
+
+class VisionTask(Task):
+    """Questions about images, asked through VLMEvalKit.
+
+    Protocols: `rule` judges by our own rules, `judge` by VLMEvalKit's with a judging model.
+    """
+
+    domain: ClassVar[str] = "vision"
+    protocols: ClassVar[tuple[str, ...]] = ("rule", "judge")
+    harness: ClassVar[str] = "vlmeval"
+    dataset: ClassVar[str]
+    """VLMEvalKit's name of the benchmark."""
+    dataset_class: ClassVar[str]
+    columns: ClassVar[tuple[str, ...]]
+    calls_per_answer: ClassVar[int] = 1
+    """Calls of a judge, at most, where each reply can be read."""
+
+    @cached_property
+    def rows(self) -> dict[str, dict[str, str]]:
+        """The file's rows by sample id, without images."""
+        path = self.data_dir / self.data_files[0].path
+        return {row["index"]: row for row in read_rows(path, self.columns)}
+
+    def samples(self) -> Sequence[Sample]:
+        """The questions in the file's order; VLMEvalKit adds the images when it asks."""
+        return [
+            Sample(index, ({"role": "user", "content": row["question"]},), (), MAX_NEW_TOKENS, self._problem(row))
+            for index, row in self.rows.items()
+        ]
+
+    def missing(self) -> Sequence[Missing]:
+        """The grader's libraries, for the rules."""
+        if self.protocol == "judge" or is_installed():
+            return ()
+        return (Missing("math-verify", "pip install 'dft-plugin[eval]'"),)
+
+    def describe_dataset(self) -> dict[str, Any]:
+        """What VLMEvalKit's process must know to build it."""
+        tsv = (self.data_dir / self.data_files[0].path).resolve()
+        return {"dataset": self.dataset, "class": self.dataset_class, "tsv": str(tsv), "ids": list(self.rows)}
+
+    def read_text(self, answer: Answer) -> str:
+        """What the model wrote."""
+        return next((text for text in (answer.completion, answer.response) if text is not None), "")
+
+    def score(self, answer: Answer) -> Score:
+        """Judge by rules; a judge's verdicts come from elsewhere."""
+        if self.protocol != "rule":
+            raise TypeError("answers under the protocol `judge` go to VlmevalJudge")
+        verdict = self._apply_rules(self.rows[answer.sample_id], self.read_text(answer))
+        status: Status = verdict.pop("status")
+        if answer.finish_reason == "length" and status in ("wrong", "no_answer"):
+            status = "truncated"
+        passed = status == "ok"
+        return Score(answer.sample_id, answer.repeat, passed, status, float(passed), {"judge": "rule", **verdict})
+
+    def fingerprint(self) -> dict[str, str]:
+        """Whose rules and prompts, in which versions."""
+        if self.protocol == "rule":
+            return {"scorer": f"rule {RULES_VERSION}", **describe_grader()}
+        return {"scorer": "VLMEvalKit's prompts to the judge and rules", "ms-vlmeval": VLMEVAL_VERSION}
+
+    def _problem(self, row: Mapping[str, str]) -> str:
+        return ""
+
+    @abstractmethod
+    def _apply_rules(self, row: Mapping[str, str], text: str) -> dict[str, Any]:
+        """`status` and what to note beside it."""
+
+
+class MathVerse(VisionTask):
+    """3,940 questions: 788 problems, each with five shares of text and image (Zhang et al. 2024)."""
+
+    name: ClassVar[str] = "mathverse"
+    dataset: ClassVar[str] = "MathVerse_MINI"
+    dataset_class: ClassVar[str] = "MathVerse"
+    columns: ClassVar[tuple[str, ...]] = ("question", "answer", "problem_version", "question_for_eval", "metadata")
+    data_files: ClassVar[tuple[DataFile, ...]] = (
+        DataFile(
+            "vlmeval/MathVerse_MINI.tsv",
+            f"{_SOURCE}/benchmarks/MathVerse/MathVerse_MINIV.tsv",
+            md5="5017caca32b7fa110c350a1bea861b65",
+        ),
+    )
+    calls_per_answer: ClassVar[int] = 2
+    reported: ClassVar[tuple[str, ...]] = ("vision only", "vision intensive", "vision dominant")
+
+    def summarise(self, scores: Sequence[Score]) -> dict[str, Estimate]:
+        """Accuracy over all questions, then over those of each version."""
+        versions: dict[str, list[Score]] = {"overall": list(scores)}
+        for score in scores:
+            versions.setdefault(self.rows[score.sample_id]["problem_version"].lower(), []).append(score)
+        return {
+            version: score_share(
+                [score.score or 0.0 for score in chosen],
+                [self._problem(self.rows[score.sample_id]) or score.sample_id for score in chosen],
+            )
+            for version, chosen in versions.items()
+        }
+
+    def _problem(self, row: Mapping[str, str]) -> str:
+        """The five versions of a problem share its uncertainty."""
+        return row.get("problem_index", "")
+
+    def _apply_rules(self, row: Mapping[str, str], text: str) -> dict[str, Any]:
+        letters = dict(_CHOICE.findall(row["question_for_eval"].partition("Choices:")[2]))
+        gold = row["answer"].strip()
+        return judge_choice(letters, gold, text) if gold in letters else judge_value(gold, text)
+
+
+class MathVision(VisionTask):
+    """3,040 problems of competitions (Wang et al. 2024)."""
+
+    name: ClassVar[str] = "mathvision"
+    dataset: ClassVar[str] = "MathVision"
+    dataset_class: ClassVar[str] = "MathVision"
+    columns: ClassVar[tuple[str, ...]] = ("question", "answer", "choices", "category")
+    data_files: ClassVar[tuple[DataFile, ...]] = (
+        DataFile(
+            "vlmeval/MathVision.tsv",
+            f"{_SOURCE}/VLMEval/MathVision.tsv",
+            md5="93f6de14f7916e598aa1b7165589831e",
+        ),
+    )
+
+    def summarise(self, scores: Sequence[Score]) -> dict[str, Estimate]:
+        """Accuracy over all problems."""
+        ids = [score.sample_id for score in scores]
+        return {"accuracy": score_share([score.score or 0.0 for score in scores], ids)}
+
+    def _apply_rules(self, row: Mapping[str, str], text: str) -> dict[str, Any]:
+        choices = ast.literal_eval(row["choices"]) if row["choices"] else []
+        if not choices:
+            return judge_value(row["answer"], text)
+        letters = {letter: str(choice) for letter, choice in zip(string.ascii_uppercase, choices, strict=False)}
+        return judge_choice(letters, row["answer"].strip(), text)
+
+
+class WeMath(VisionTask):
+    """1,740 questions of 525 problems, each asked whole and step by step (Qiao et al. 2024)."""
+
+    name: ClassVar[str] = "wemath"
+    dataset: ClassVar[str] = "WeMath"
+    dataset_class: ClassVar[str] = "WeMath"
+    columns: ClassVar[tuple[str, ...]] = ("question", "answer", "ID", "key", "knowledge concept", "A", "B")
+    data_files: ClassVar[tuple[DataFile, ...]] = (
+        DataFile("vlmeval/WeMath.tsv", f"{_SOURCE}/VLMEval/WeMath.tsv", md5="b5e969a075f01290a542411fb7766388"),
+    )
+    reported: ClassVar[tuple[str, ...]] = ("loose", "S1", "S2", "S3")
+
+    @cached_property
+    def problems(self) -> list[Problem]:
+        """The questions of each problem."""
+        return group_rows(list(self.rows.values()))
+
+    def summarise(self, scores: Sequence[Score]) -> dict[str, Estimate]:
+        """The strict and the loose score over all problems of the benchmark, whatever was judged of it.
+
+        Then accuracy on questions about one step, and on wholes of two and of three steps.
+        """
+        is_right = {score.sample_id: bool(score.passed) for score in scores}
+        names = [problem.name for problem in self.problems]
+        columns = {
+            name: score_share([mark(problem, is_right, strict=strict) for problem in self.problems], names)
+            for name, strict in (("strict", True), ("loose", False))
+        }
+        parts = {
+            "S1": [step for problem in self.problems for step in problem.steps],
+            "S2": [problem.whole for problem in self.problems if len(problem.steps) == 2],
+            "S3": [problem.whole for problem in self.problems if len(problem.steps) == 3],
+        }
+        for name, ids in parts.items():
+            if judged := [sample_id for sample_id in ids if sample_id in is_right]:
+                columns[name] = score_share([float(is_right[sample_id]) for sample_id in judged], judged)
+        return columns
+
+    def problem_scores(self, scores: Sequence[Score]) -> dict[str, float]:
+        """The strict mark of each problem."""
+        is_right = {score.sample_id: bool(score.passed) for score in scores}
+        return {problem.name: mark(problem, is_right, strict=True) for problem in self.problems}
+
+    def _problem(self, row: Mapping[str, str]) -> str:
+        return f"{row['key'].partition('steps_')[0]}steps {row['ID']}"
+
+    def _apply_rules(self, row: Mapping[str, str], text: str) -> dict[str, Any]:
+        letters = {letter: row[letter] for letter in string.ascii_uppercase[:8] if row.get(letter)}
+        return judge_choice(letters, row["answer"].strip(), text)
+
+
+VISION: tuple[type[VisionTask], ...] = (MathVerse, MathVision, WeMath)
