@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from dft_eval.run.judging import Executor
+    from dft_eval.tasks.base import Executor
 
 app = typer.Typer(
     name="eval",

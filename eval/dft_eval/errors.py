@@ -3,7 +3,8 @@
 EvalError
 ├── ConfigError (ValueError)                  2  settings, names or files that cannot be used as given
 │   ├── RecordsError                          2  a line of a JSONL file that is not a record
-│   └── ChangedRunError                       2  the run folder was made with other settings
+│   ├── ChangedRunError                       2  the run folder was made with other settings
+│   └── PluginError                           2  a benchmark or backend of another package that is broken
 ├── StoreError (RuntimeError)                 1  a run folder that cannot be read or written
 │   └── DiskFullError (OSError)               1  no room for the next record
 ├── TaskError (RuntimeError)                  1  a benchmark whose numbers contradict each other
@@ -36,6 +37,10 @@ class RecordsError(ConfigError):
 
 class ChangedRunError(ConfigError):
     """A run folder was made with other settings."""
+
+
+class PluginError(ConfigError):
+    """A benchmark or backend of another package cannot be used."""
 
 
 class StoreError(EvalError, RuntimeError):

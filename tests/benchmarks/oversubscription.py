@@ -56,7 +56,7 @@ def _score_all(data: Path, num_programs: int, num_workers: int) -> dict[str, tup
     for language in LANGUAGES:
         answers = recorded_answers(data, language)
         chosen = answers[:: max(1, len(answers) // num_programs)][:num_programs]
-        for score in LocalPool(num_workers).judge(TASKS[f"multipl_e/{language}"](data, "qwen-base"), chosen):
+        for score in LocalPool(num_workers).score(TASKS[f"multipl_e/{language}"](data, "qwen-base"), chosen):
             found[f"{language} {score.sample_id}"] = score.passed, score.status
     return found
 

@@ -20,6 +20,7 @@ class Arithmetic(Task):
     domain = "test"
     data_files = (DataFile("arithmetic/sums.jsonl", "http://127.0.0.1:9/sums.jsonl", SHA256),)
     protocols = ("text", "messages")
+    chat_protocols = ("messages",)
     delay_s = 0.0
 
     def _rows(self):

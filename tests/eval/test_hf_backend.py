@@ -8,7 +8,7 @@ from collections import Counter
 import pytest
 
 from dft_eval.backends.base import Request, SamplingParams, make_requests
-from dft_eval.backends.settings import HfSettings
+from dft_eval.backends.hf import HfSettings
 from dft_eval.backends.tokens import collect_eos_ids, cut_at_stop
 from dft_eval.errors import BackendError, ConfigError, MissingPrerequisite
 from dft_eval.records.schema import Sample

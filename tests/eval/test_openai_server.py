@@ -8,8 +8,7 @@ import time
 import pytest
 
 from dft_eval.backends.base import SamplingParams, make_requests
-from dft_eval.backends.openai_server import OpenAIBackend
-from dft_eval.backends.settings import OpenAISettings
+from dft_eval.backends.openai_server import OpenAIBackend, OpenAISettings
 from dft_eval.errors import BackendError
 from dft_eval.records.schema import Sample
 from tests.eval.llamafactory_server import serving
@@ -129,8 +128,8 @@ def test_no_server_is_said(server):
 def test_llamafactory_s_server_and_transformers_agree(tmp_path):
     """Greedy, through `llamafactory-cli api` in a process of its own."""
     pytest.importorskip("llamafactory")
-    from dft_eval.backends.hf import HfBackend
-    from dft_eval.backends.settings import HfSettings
+
+    from dft_eval.backends.hf import HfBackend, HfSettings
 
     model = make_text_model(tmp_path / "model")
     with serving(model, "qwen", tmp_path / "server.log") as url:

@@ -167,7 +167,7 @@ def test_a_model_that_is_not_there_stops_at_once(tmp_path):
 
 def test_the_example_is_a_configuration():
     config = load_config(EXAMPLE)
-    assert len(config.arms()) == 9 and config.sampling.to_params() == SamplingParams()
+    assert len(config.arms()) == 9 and config.sampling == SamplingParams()
     assert load_config(EXAMPLE, model="x", tasks=["humaneval"]).arms() == {config.out: "x"}
 
 

@@ -98,8 +98,8 @@ def test_a_worker_that_dies_hangs_or_raises_is_no_failure_and_is_tried_again(tmp
     scores = {r["sample_id"]: r for r in map(json.loads, records(tmp_path / "run/scores.jsonl"))}
     reasons = [scores[f"sum/{a}+{a + 3}"]["detail"]["reason"] for a in (3, 4, 5)]
     assert scores["sum/3+6"]["passed"] is None and scores["sum/3+6"]["score"] is None
-    assert "the worker died" in reasons[0] and "no verdict within 3 s" in reasons[1]
-    assert reasons[2] == "judging raised OSError: no more processes"
+    assert "the worker died" in reasons[0] and "no score within 3 s" in reasons[1]
+    assert reasons[2] == "scoring raised OSError: no more processes"
     before = len(records(tmp_path / "run/scores.jsonl"))
     assert score(tmp_path, samples, executor=LocalPool(num_workers=2, timeout_s=1))["n_errors"] == 3
     assert len(records(tmp_path / "run/scores.jsonl")) == before == NUM_SAMPLES

@@ -1,13 +1,16 @@
-"""What a backend is: it is asked for answers and gives them in batches, in any order."""
+"""Interface of a backend: requests in, answers out, in batches and in any order; and its settings."""
 
 from __future__ import annotations
 
 import hashlib
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Annotated, ClassVar, Literal, Protocol
 
-from dft_eval.errors import ConfigError
+import pydantic
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
 from dft_eval.records.jsonl import Key
 from dft_eval.records.schema import Answer, FinishReason, Sample
 
@@ -15,9 +18,11 @@ Interface = Literal["completion", "chat"]
 """Whether a model continues a text or answers chat messages through its template."""
 
 
-@dataclass(frozen=True)
+@pydantic.dataclasses.dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class SamplingParams:
-    """How tokens are drawn; every backend is told all of it, so that no server's defaults decide.
+    """The `sampling:` part of a configuration; every backend gets all of it, so that no server's defaults decide.
+
+    The default is greedy.
 
     Attributes:
         temperature: 0 is greedy.
@@ -29,13 +34,23 @@ class SamplingParams:
         num_repeats: Answers a sample.
     """
 
-    temperature: float = 0.0
-    top_p: float = 1.0
+    temperature: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
+    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
     top_k: int = -1
-    repetition_penalty: float = 1.0
-    max_new_tokens: int | None = None
-    seed: int = 0
-    num_repeats: int = 1
+    repetition_penalty: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
+    max_new_tokens: Annotated[int, Field(ge=1)] | None = None
+    seed: Annotated[int, Field(ge=0)] = 0
+    num_repeats: Annotated[int, Field(ge=1, le=100_000)] = 1
+
+    @model_validator(mode="after")
+    def _makes_sense(self) -> SamplingParams:
+        if self.top_k != -1 and self.top_k < 1:
+            raise ValueError(f"top_k={self.top_k}; -1 (all tokens) or at least 1 is accepted")
+        if self.temperature == 0 and self.num_repeats > 1:
+            raise ValueError(
+                f"num_repeats={self.num_repeats} at temperature 0 gives the same answer each time; set one of them"
+            )
+        return self
 
 
 @dataclass(frozen=True)
@@ -79,6 +94,39 @@ class Backend(Protocol):
         """Free the memory or the connections."""
 
 
+class BackendSettings(BaseModel, ABC):
+    """The `backend:` part of a configuration; unknown keys are refused.
+
+    A backend is one file with a subclass of this, which names its `kind`, and one entry in `backends/catalog.py`, or
+    in another package an entry point of the group `dft_eval.backends`.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    speed_only: ClassVar[frozenset[str]] = frozenset()
+    """Settings no answer depends on; they may change when a run is resumed."""
+    model_at: ClassVar[Literal["here", "server", "nowhere"]] = "here"
+    """Place of the model: in this process, on a server, or nowhere, since the answers are recorded ones."""
+
+    @abstractmethod
+    def make(self, model: str, interface: Interface, sampling: SamplingParams) -> Backend:
+        """Open the backend, which may load the model.
+
+        Args:
+            model: Folder or name.
+            interface: Form of the prompts.
+            sampling: How tokens are drawn.
+
+        Raises:
+            MissingPrerequisite: a package or device is not there.
+            BackendError: the model cannot be loaded.
+        """
+
+    def for_task(self, task_name: str) -> BackendSettings:
+        """Return the settings for one benchmark; most backends have the same for all."""
+        return self
+
+
 def make_requests(samples: Sequence[Sample], sampling: SamplingParams) -> list[Request]:
     """Every answer a run needs, each with its own seed."""
     return [
@@ -91,21 +139,6 @@ def make_requests(samples: Sequence[Sample], sampling: SamplingParams) -> list[R
         for repeat in range(sampling.num_repeats)
         for sample in samples
     ]
-
-
-def check_interface(task_name: str, samples: Sequence[Sample], interface: Interface) -> None:
-    """A benchmark that asks in text needs `completion`, one that asks in messages `chat`.
-
-    Raises:
-        ConfigError: they do not fit; a prompt is never turned into the other form.
-    """
-    for sample in samples:
-        found = "completion" if isinstance(sample.prompt, str) else "chat"
-        if found != interface:
-            raise ConfigError(
-                f"interface: {interface}, but {task_name} asks in the form of {found} with this protocol "
-                f"({sample.sample_id}). Set `interface: {found}`, or choose another `protocol`."
-            )
 
 
 def _seed(seed: int, sample_id: str, repeat: int) -> int:

@@ -6,13 +6,33 @@ import random
 import sys
 from collections.abc import Iterator, Sequence
 from itertools import groupby
-from typing import Any
+from typing import Annotated, Any, Literal
 
-from dft_eval.backends.base import Interface, Request, SamplingParams
-from dft_eval.backends.settings import HfSettings
+from pydantic import Field
+
+from dft_eval.backends.base import Backend, BackendSettings, Interface, Request, SamplingParams
 from dft_eval.backends.tokens import check_template, collect_eos_ids, cut_at_stop, encode_prompt
 from dft_eval.errors import BackendError, MissingPrerequisite
 from dft_eval.records.schema import Answer
+
+
+class HfSettings(BackendSettings):
+    """Transformers in this process; its batch size moves greedy answers in low precision, so it may not change.
+
+    Attributes:
+        dtype: Of the weights; `auto` is the checkpoint's.
+        device: For example `cuda` or `cpu`.
+        batch_size: Answers at once.
+    """
+
+    kind: Literal["hf"]
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    device: str
+    batch_size: Annotated[int, Field(ge=1)] = 16
+
+    def make(self, model: str, interface: Interface, sampling: SamplingParams) -> Backend:
+        """Load the model."""
+        return HfBackend(model, self, interface, sampling)
 
 
 class HfBackend:

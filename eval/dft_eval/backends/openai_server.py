@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
+from pydantic import AfterValidator, Field
 from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
-from dft_eval.backends.base import Interface, Request, SamplingParams
-from dft_eval.backends.settings import OpenAISettings
+from dft_eval.backends.base import Backend, BackendSettings, Interface, Request, SamplingParams
+from dft_eval.backends.base_url import check_base_url
 from dft_eval.errors import BackendError, MissingPrerequisite
 from dft_eval.records.schema import Answer
 
@@ -18,6 +19,33 @@ if TYPE_CHECKING:
     from openai import AsyncOpenAI
 
 _LONGEST_WAIT_S = 30.0
+
+
+class OpenAISettings(BackendSettings):
+    """An OpenAI-compatible server; the key comes from the environment and is never written.
+
+    Attributes:
+        base_url: For example `http://127.0.0.1:8000/v1`.
+        api_key_env: Environment variable that holds the key; where it is unset, none is sent but a placeholder.
+        concurrency: Requests at once.
+        timeout_s: For one answer.
+        max_attempts: For one answer, where connection or server fail.
+    """
+
+    speed_only: ClassVar[frozenset[str]] = frozenset({"api_key_env", "concurrency", "timeout_s", "max_attempts"})
+
+    model_at: ClassVar[Literal["here", "server", "nowhere"]] = "server"
+
+    kind: Literal["openai"]
+    base_url: Annotated[str, AfterValidator(check_base_url)]
+    api_key_env: str = "OPENAI_API_KEY"
+    concurrency: Annotated[int, Field(ge=1, le=4096)] = 32
+    timeout_s: Annotated[float, Field(gt=0)] = 600.0
+    max_attempts: Annotated[int, Field(ge=1)] = 8
+
+    def make(self, model: str, interface: Interface, sampling: SamplingParams) -> Backend:
+        """Prepare to ask the server; nothing is sent yet."""
+        return OpenAIBackend(model, self, interface, sampling)
 
 
 class OpenAIBackend:

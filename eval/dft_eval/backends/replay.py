@@ -4,13 +4,36 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import ClassVar, Literal
 
-from dft_eval.backends.base import Request
+from dft_eval.backends.base import Backend, BackendSettings, Interface, Request, SamplingParams
 from dft_eval.errors import BackendError
 from dft_eval.records.samples import answer_key, read_answers
 from dft_eval.records.schema import Answer
 
 _BATCH_SIZE = 64
+
+
+class ReplaySettings(BackendSettings):
+    """Answers from a file, as `dft eval score --samples` reads them.
+
+    Attributes:
+        samples: The file; `{task}` in it stands for the task's name with `_` for `/`.
+    """
+
+    model_at: ClassVar[Literal["here", "server", "nowhere"]] = "nowhere"
+
+    kind: Literal["replay"]
+    samples: Path
+
+    def make(self, model: str, interface: Interface, sampling: SamplingParams) -> Backend:
+        """Open the file when the first answer is wanted."""
+        return ReplayBackend(self.samples)
+
+    def for_task(self, task_name: str) -> BackendSettings:
+        """Return the settings with the task's file."""
+        samples = str(self.samples).replace("{task}", task_name.replace("/", "_"))
+        return ReplaySettings(kind="replay", samples=Path(samples))
 
 
 class ReplayBackend:

@@ -4,13 +4,39 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Annotated, Any, ClassVar, Literal
 
-from dft_eval.backends.base import Interface, Request, SamplingParams
-from dft_eval.backends.settings import VllmSettings
+from pydantic import Field
+
+from dft_eval.backends.base import Backend, BackendSettings, Interface, Request, SamplingParams
 from dft_eval.backends.tokens import check_template, encode_prompt
 from dft_eval.errors import BackendError, MissingPrerequisite
 from dft_eval.records.schema import Answer
+
+
+class VllmSettings(BackendSettings):
+    """VLLM in this process.
+
+    Attributes:
+        dtype: Of the weights; `auto` is the checkpoint's.
+        tensor_parallel_size: GPUs a model is split over.
+        gpu_memory_utilization: Share of each GPU's memory it takes.
+        max_model_len: Longest prompt and answer together; None is the model's.
+        batch_size: Answers after which the file is written.
+    """
+
+    speed_only: ClassVar[frozenset[str]] = frozenset({"gpu_memory_utilization", "batch_size"})
+
+    kind: Literal["vllm"]
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    tensor_parallel_size: Annotated[int, Field(ge=1)] = 1
+    gpu_memory_utilization: Annotated[float, Field(gt=0, le=1)] = 0.9
+    max_model_len: Annotated[int, Field(ge=1)] | None = None
+    batch_size: Annotated[int, Field(ge=1)] = 512
+
+    def make(self, model: str, interface: Interface, sampling: SamplingParams) -> Backend:
+        """Load the model."""
+        return VllmBackend(model, self, interface, sampling)
 
 
 class VllmBackend:

@@ -11,9 +11,9 @@ from functools import cache
 from pathlib import Path
 from typing import ClassVar
 
+from dft_eval.prerequisites import Missing
 from dft_eval.sandbox.choose import Sandbox
 from dft_eval.sandbox.program import Limits, Outcome
-from dft_eval.tasks.base import Missing
 
 COMPILE_LIMITS = Limits(cpu_s=60, wall_s=300, memory_mib=3072, disk_mib=256, output_mib=256)
 KEPT_ARTIFACT_BYTES = 512 * 1024 * 1024

@@ -16,10 +16,10 @@ from dft_eval.languages.base import (
     new_sentinel,
 )
 from dft_eval.languages.precompiled import precompiled_headers
+from dft_eval.prerequisites import Missing
 from dft_eval.sandbox.choose import Sandbox, open_sandbox
 from dft_eval.sandbox.program import ArtifactError, Command, Limits, Outcome, collecting, infra_error, read_artifacts
 from dft_eval.sandbox.run import run_command
-from dft_eval.tasks.base import Missing
 
 
 class Cpp(Language):

@@ -5,9 +5,9 @@ from __future__ import annotations
 from functools import cache
 
 from dft_eval.languages.base import find_binary, version_of
+from dft_eval.prerequisites import Missing
 from dft_eval.sandbox.choose import open_sandbox
 from dft_eval.sandbox.program import Command
-from dft_eval.tasks.base import Missing
 
 INSTALL = "apt-get install -y --no-install-recommends python3 python3-numpy"
 

@@ -18,10 +18,10 @@ from dft_eval.languages.base import (
 )
 from dft_eval.languages.scripts import node_command
 from dft_eval.languages.typescript_checker import check_program
+from dft_eval.prerequisites import Missing
 from dft_eval.sandbox.choose import Sandbox
 from dft_eval.sandbox.program import ArtifactError, Command, Limits, Outcome, collecting, infra_error, read_artifacts
 from dft_eval.sandbox.run import run_command
-from dft_eval.tasks.base import Missing
 
 VERSION = "5.5.4"
 """Another version accepts other programs, so no other will do."""

@@ -69,6 +69,11 @@ class Answer:
     response: str | None = None
     finish_reason: FinishReason | None = None
 
+    @property
+    def text(self) -> str:
+        """The text that is given, whichever it is."""
+        return next((text for text in (self.completion, self.response, self.program) if text is not None), "")
+
 
 @dataclass(frozen=True)
 class Score:

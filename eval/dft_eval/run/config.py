@@ -10,38 +10,11 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from dft_eval.backends.base import Interface, SamplingParams
-from dft_eval.backends.settings import BackendSettings
+from dft_eval.backends.catalog import AnyBackend
 from dft_eval.errors import ConfigError
 from dft_eval.records.samples import describe_validation
+from dft_eval.tasks.base import Task, TaskSettings
 from dft_eval.vision.settings import VisionSettings
-
-
-class SamplingSettings(BaseModel):
-    """The `sampling:` part; see `SamplingParams`. The default is greedy."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    temperature: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
-    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
-    top_k: int = -1
-    repetition_penalty: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
-    max_new_tokens: Annotated[int, Field(ge=1)] | None = None
-    seed: Annotated[int, Field(ge=0)] = 0
-    num_repeats: Annotated[int, Field(ge=1, le=100_000)] = 1
-
-    @model_validator(mode="after")
-    def _makes_sense(self) -> SamplingSettings:
-        if self.top_k != -1 and self.top_k < 1:
-            raise ValueError(f"top_k={self.top_k}; -1 (all tokens) or at least 1 is accepted")
-        if self.temperature == 0 and self.num_repeats > 1:
-            raise ValueError(
-                f"num_repeats={self.num_repeats} at temperature 0 gives the same answer each time; set one of them"
-            )
-        return self
-
-    def to_params(self) -> SamplingParams:
-        """As the backends take it."""
-        return SamplingParams(**self.model_dump())
 
 
 class EvalConfig(BaseModel):
@@ -68,8 +41,8 @@ class EvalConfig(BaseModel):
     tasks: Annotated[list[str], Field(min_length=1)]
     protocol: str | None = None
     interface: Interface
-    backend: BackendSettings
-    sampling: SamplingSettings = SamplingSettings()
+    backend: AnyBackend
+    sampling: SamplingParams = SamplingParams()
     out: Path
     limit: Annotated[int, Field(ge=1)] | None = None
     vision: VisionSettings = VisionSettings()
@@ -86,6 +59,10 @@ class EvalConfig(BaseModel):
         if self.models:
             return {self.out / name: model for name, model in self.models.items()}
         return {self.out: self.model or ""}
+
+    def settings_of(self, task: type[Task]) -> TaskSettings:
+        """Return what a benchmark is told of this configuration."""
+        return TaskSettings(self.backend, self.interface, self.sampling, tuple(self.arms().values()), self.vision)
 
 
 def load_config(

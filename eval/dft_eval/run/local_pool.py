@@ -1,4 +1,4 @@
-"""Judging in processes of this machine; a worker may die or hang without harm to the others."""
+"""Score in processes of this machine; a worker may die or hang without harm to the others."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pebble import ProcessExpired, ProcessPool
 
 from dft_eval.records.schema import Answer, Score
-from dft_eval.run.judging import infra_error, judge_answer
+from dft_eval.run.score_answer import infra_error, score_answer
 from dft_eval.tasks.base import Task
 
 _PR_SET_PDEATHSIG = 1
@@ -35,8 +35,8 @@ class LocalPool:
     num_workers: int = field(default_factory=lambda: len(os.sched_getaffinity(0)))
     timeout_s: float = 3600.0
 
-    def judge(self, task: Task, answers: Sequence[Answer]) -> Iterator[Score]:
-        """One verdict for each answer, as they come."""
+    def score(self, task: Task, answers: Sequence[Answer]) -> Iterator[Score]:
+        """Yield one score for each answer, as they come."""
         if not answers:
             return
         context = multiprocessing.get_context("forkserver")
@@ -49,21 +49,21 @@ class LocalPool:
             while True:
                 # a short queue: thousands of answers need not be in the pipe at once
                 while len(running) < 2 * self.num_workers and (answer := next(waiting, None)) is not None:
-                    running[pool.submit(_judge, self.timeout_s, answer)] = answer
+                    running[pool.submit(_score, self.timeout_s, answer)] = answer
                 if not running:
                     break
                 for future in wait(running, return_when=FIRST_COMPLETED).done:
-                    yield self._verdict(future, running.pop(future))
+                    yield self._result(future, running.pop(future))
             pool.close()  # type: ignore[no-untyped-call]
         finally:
             pool.stop()  # type: ignore[no-untyped-call]
             pool.join()
 
-    def _verdict(self, future: Future[Score], answer: Answer) -> Score:
+    def _result(self, future: Future[Score], answer: Answer) -> Score:
         try:
             return future.result()
         except FutureTimeoutError:
-            return infra_error(answer, f"no verdict within {self.timeout_s:g} s; the worker was killed")
+            return infra_error(answer, f"no score within {self.timeout_s:g} s; the worker was killed")
         except ProcessExpired as error:
             return infra_error(answer, f"the worker died, exit code {error.exitcode}")
 
@@ -77,5 +77,5 @@ def _start_worker(task: Task) -> None:
     _tasks[:] = [task]
 
 
-def _judge(answer: Answer) -> Score:
-    return judge_answer(_tasks[0], answer)
+def _score(answer: Answer) -> Score:
+    return score_answer(_tasks[0], answer)

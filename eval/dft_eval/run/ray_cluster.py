@@ -1,4 +1,4 @@
-"""Judging on a Ray cluster: the same records, more machines."""
+"""Score on a Ray cluster: the same records, more machines."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from typing import Any
 from dft_eval.errors import ConfigError, MissingPrerequisite
 from dft_eval.records.schema import Answer, Score
 from dft_eval.run.fetch import verify_folder
-from dft_eval.run.judging import infra_error, judge_answer
+from dft_eval.run.score_answer import infra_error, score_answer
 from dft_eval.tasks.base import Task
 
 _POLL_S = 1.0
-_checked: set[str] = set()  # of a worker process: benchmarks it may judge
+_checked: set[str] = set()  # of a worker process: benchmarks it may score
 
 
 @dataclass(frozen=True)
@@ -33,8 +33,8 @@ class RayCluster:
     timeout_s: float = 3600.0
     num_cpus: int | None = None
 
-    def judge(self, task: Task, answers: Sequence[Answer]) -> Iterator[Score]:
-        """One verdict for each answer, as they come."""
+    def score(self, task: Task, answers: Sequence[Answer]) -> Iterator[Score]:
+        """Yield one score for each answer, as they come."""
         if not answers:
             return
         try:
@@ -51,13 +51,13 @@ class RayCluster:
                 log_to_driver=False,
             )
         try:
-            yield from self._judge(ray, task, answers)
+            yield from self._score(ray, task, answers)
         finally:
             if is_ours:
                 ray.shutdown()
 
-    def _judge(self, ray: Any, task: Task, answers: Sequence[Answer]) -> Iterator[Score]:
-        remote = ray.remote(num_cpus=1, max_retries=0)(_judge_there)
+    def _score(self, ray: Any, task: Task, answers: Sequence[Answer]) -> Iterator[Score]:
+        remote = ray.remote(num_cpus=1, max_retries=0)(_score_there)
         task_ref, expected = ray.put(task), task.fingerprint()
         width = 2 * max(1, int(ray.cluster_resources().get("CPU", 1)))
         waiting = iter(answers)
@@ -82,11 +82,11 @@ class RayCluster:
             for reference in [ref for ref, (_, started) in running.items() if now - started > self.timeout_s]:
                 answer, _started = running.pop(reference)
                 ray.cancel(reference, force=True)
-                yield infra_error(answer, f"no verdict within {self.timeout_s:g} s; the worker was killed")
+                yield infra_error(answer, f"no score within {self.timeout_s:g} s; the worker was killed")
 
 
-def _judge_there(task: Task, expected: dict[str, str], answer: Answer) -> Score | str:
-    """A verdict; or why this machine may give none: it has other data or other tools than the one that asks."""
+def _score_there(task: Task, expected: dict[str, str], answer: Answer) -> Score | str:
+    """Return a score; or why this machine may give none: it has other data or other tools than the one that asks."""
     if task.name not in _checked:
         try:
             verify_folder(task.name, task.data_dir, task.data_files)
@@ -97,4 +97,4 @@ def _judge_there(task: Task, expected: dict[str, str], answer: Answer) -> Score 
             odd = sorted(name for name in found.keys() | expected.keys() if found.get(name) != expected.get(name))
             return f"{platform.node()} differs in {', '.join(odd)}; install the same tools on all machines."
         _checked.add(task.name)
-    return judge_answer(task, answer)
+    return score_answer(task, answer)

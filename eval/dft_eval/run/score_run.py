@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from dft_eval.backends.resources import Resources
 from dft_eval.records.jsonl import encode_record
 from dft_eval.records.provenance import hash_prompts
 from dft_eval.records.samples import answer_key, dump_answer, read_answers
 from dft_eval.records.store import RunFolder
-from dft_eval.run.judging import Executor
 from dft_eval.run.scoring import finish_run
 from dft_eval.run.selection import Catalog, describe_task, open_task
 from dft_eval.run.shards import Shard, check_shards, merge_shards
-from dft_eval.vision.judge import choose_executor
-from dft_eval.vision.prerequisites import check_judge, describe_judge
-from dft_eval.vision.process import VlmevalProcess
+from dft_eval.tasks.base import Executor, TaskSettings
 from dft_eval.vision.settings import VisionSettings
 
 
@@ -54,8 +51,8 @@ def score_file(request: ScoreRequest, catalog: Catalog, executor: Executor) -> M
         EvalError: unknown names, bad records, missing prerequisites, a folder of another run.
     """
     task = open_task(request.task, request.protocol, catalog)
-    if task.harness:
-        check_judge(request.vision, task.protocol)
+    given = TaskSettings(vision=request.vision)
+    task.check_settings(given)
     samples = task.samples()
     position = {sample.sample_id: index for index, sample in enumerate(samples)}
     answers = read_answers(request.samples, position)
@@ -65,7 +62,7 @@ def score_file(request: ScoreRequest, catalog: Catalog, executor: Executor) -> M
         **describe_task(request.task, task),
         "answers_sha256": digest.hexdigest(),
         "prompt_sha256": hash_prompts(samples),
-        **(describe_judge(request.vision, task.protocol) if task.harness else {}),
+        **task.describe_settings(given),
         "shard": None if request.shard is None else str(request.shard),
     }
     num_repeats = 1 + max(answer.repeat for answer in answers)
@@ -80,6 +77,6 @@ def score_file(request: ScoreRequest, catalog: Catalog, executor: Executor) -> M
         merge_shards(folder)
         with folder.generations() as log:
             log.append(answer for answer in answers if answer_key(answer) not in log.records)
-        with closing(VlmevalProcess(request.vision.python)) as vlmeval:
-            judge = choose_executor(task, executor, request.vision, folder.path, len(answers), vlmeval)
-            return finish_run(task, samples, folder, judge, num_repeats=num_repeats, notes=notes)
+        with Resources() as resources:
+            chosen_executor = task.choose_executor(executor, folder.path, len(answers), given, resources)
+            return finish_run(task, samples, folder, chosen_executor, num_repeats=num_repeats, notes=notes)

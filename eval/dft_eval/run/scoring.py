@@ -11,9 +11,8 @@ from dft_eval.errors import StoreError
 from dft_eval.records.samples import answer_key
 from dft_eval.records.schema import Answer, Sample, Score
 from dft_eval.records.store import RunFolder
-from dft_eval.run.judging import Executor
 from dft_eval.run.summary import summarise_problems, summarise_run
-from dft_eval.tasks.base import Task
+from dft_eval.tasks.base import Executor, Task
 
 
 def score_answers(task: Task, answers: Sequence[Answer], folder: RunFolder, executor: Executor) -> list[Score]:
@@ -32,7 +31,7 @@ def score_answers(task: Task, answers: Sequence[Answer], folder: RunFolder, exec
         pending = [answer for answer in answers if answer_key(answer) not in log.records]
         done = len(answers) - len(pending)
         with tqdm(total=len(answers), initial=done, desc=f"scoring {task.name}", disable=None) as bar:
-            for score in executor.judge(task, pending):
+            for score in executor.score(task, pending):
                 log.append([score])
                 bar.update()
         return list(log.records.values())

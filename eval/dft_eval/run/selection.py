@@ -9,7 +9,6 @@ from dft_eval.errors import ConfigError, MissingPrerequisite
 from dft_eval.run.config import EvalConfig
 from dft_eval.run.fetch import locate_data
 from dft_eval.tasks.base import Task
-from dft_eval.vision.prerequisites import check_vision
 
 Catalog = Mapping[str, type[Task]]
 """Benchmarks by the name a person writes."""
@@ -56,15 +55,14 @@ def open_task(name: str, protocol: str | None, catalog: Catalog) -> Task:
 
 
 def open_asked(name: str, config: EvalConfig, catalog: Catalog) -> Task:
-    """A benchmark that this configuration can ask and score here.
+    """Open a benchmark that this configuration can ask and score here.
 
     Raises:
-        ConfigError: an unknown name or protocol, or no judge for a protocol that needs one.
+        ConfigError: an unknown name or protocol, or settings the benchmark refuses.
         MissingPrerequisite: something is not there, or the backend cannot ask it.
     """
     task = open_task(name, config.protocol, catalog)
-    if task.harness:
-        check_vision(config, task.protocol)
+    task.check_settings(config.settings_of(type(task)))
     return task
 
 

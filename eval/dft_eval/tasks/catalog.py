@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from dft_eval.plugins import PluginTable
 from dft_eval.tasks.base import Task
 from dft_eval.tasks.code.humaneval import HumanEval
 from dft_eval.tasks.code.humaneval_plus import HumanEvalPlus
@@ -13,4 +14,6 @@ from dft_eval.tasks.math.answers import MATH
 from dft_eval.tasks.vision.benchmarks import VISION
 
 _KINDS: tuple[type[Task], ...] = (HumanEval, HumanEvalPlus, *MULTIPL_E, *MATH, NaturalQuestions, *VISION)
-TASKS: Mapping[str, type[Task]] = {kind.name: kind for kind in _KINDS}
+
+ENTRY_POINTS = "dft_eval.tasks"
+TASKS: Mapping[str, type[Task]] = PluginTable(ENTRY_POINTS, Task, {kind.name: kind for kind in _KINDS})

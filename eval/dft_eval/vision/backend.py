@@ -8,55 +8,78 @@ from pathlib import Path
 from typing import Any
 
 from dft_eval.backends.base import Request, SamplingParams
-from dft_eval.backends.settings import HfSettings, OpenAISettings
+from dft_eval.backends.hf import HfSettings
+from dft_eval.backends.openai_server import OpenAISettings
 from dft_eval.errors import BackendError, ConfigError
 from dft_eval.records.schema import Answer
-from dft_eval.tasks.vision.benchmarks import VisionTask
+from dft_eval.vision.dataset import VlmevalDataset
 from dft_eval.vision.process import VlmevalProcess
 from dft_eval.vision.settings import VisionSettings
 
 
-class VlmevalBackend:
-    """Answers to one benchmark.
+class VlmevalModel:
+    """A model that VLMEvalKit's process asks; local weights are loaded there with the first question.
 
     Args:
-        task: Whose TSV VLMEvalKit reads.
         model: A folder or a hub's name; or the name on the server.
         backend: `hf` or `openai`.
         vision: Image limits and attention.
         sampling: Sent whole.
-        process: VLMEvalKit's; other backends may share it.
+        process: VLMEvalKit's; other models may share it.
+
+    Attributes:
+        spec: Description of the model in a job.
+        process: As given.
     """
 
     def __init__(
         self,
-        task: VisionTask,
         model: str,
         backend: HfSettings | OpenAISettings,
         vision: VisionSettings,
         sampling: SamplingParams,
         process: VlmevalProcess,
     ) -> None:
-        self._task, self._process = task, process
-        self._spec = _describe_model(model, backend, vision, sampling)
+        self.spec = _describe_model(model, backend, vision, sampling)
+        self.process = process
+
+    def close(self) -> None:
+        """Free its memory in VLMEvalKit's process, which stays."""
+        if self.process.is_running:
+            for _ in self.process.run({"job": "forget_model"}):
+                pass
+
+
+class VlmevalBackend:
+    """Answers to one benchmark.
+
+    Args:
+        dataset: The benchmark.
+        model: The model.
+    """
+
+    def __init__(self, dataset: VlmevalDataset, model: VlmevalModel) -> None:
+        self._dataset, self._model = dataset, model
 
     def generate(self, requests: Sequence[Request]) -> Iterator[list[Answer]]:
-        """An answer to every request, one at a time, as they come."""
+        """Yield an answer to every request, one at a time, as they come."""
         waiting = {request.sample.sample_id: request for request in requests}
         rows = [
             {"id": sample_id, "seed": request.seed, "max_new_tokens": request.max_new_tokens}
             for sample_id, request in waiting.items()
         ]
-        job = {"job": "infer", **self._task.describe_dataset(), "rows": rows, "model": self._spec}
-        for message in self._process.run(job):
+        job = {"job": "infer", **self._dataset.describe(), "rows": rows, "model": self._model.spec}
+        for message in self._model.process.run(job):
             answer = message["answer"]
             request = waiting.pop(answer["id"], None)
             if request is None:
-                raise BackendError(f"VLMEvalKit answered {answer['id']!r} of {self._task.name}, which was not asked")
+                raise BackendError(
+                    f"VLMEvalKit answered {answer['id']!r} of {self._dataset.task_name}, which was not asked"
+                )
             yield [request.answer(answer["text"], answer["finish_reason"])]
 
     def close(self) -> None:
-        """The model stays loaded for the next benchmark."""
+        """Leave the model loaded for the next benchmark."""
 
 
 def _describe_model(

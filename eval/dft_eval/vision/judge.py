@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,33 +12,25 @@ from typing import Any
 from dft_eval.errors import BackendError, ConfigError
 from dft_eval.records.jsonl import JsonlLog, Key
 from dft_eval.records.schema import Answer, Score, Status
-from dft_eval.run.judging import Executor
-from dft_eval.tasks.base import Task
-from dft_eval.tasks.vision.benchmarks import VisionTask
+from dft_eval.vision.dataset import VlmevalDataset
 from dft_eval.vision.process import VlmevalProcess
-from dft_eval.vision.settings import JudgeSettings, VisionSettings
+from dft_eval.vision.settings import JudgeSettings
 
 logger = logging.getLogger(__name__)
 
 REPLIES_FILE = "judge.jsonl"
 
 
-def announce_calls(judge: JudgeSettings, tasks: Iterable[Task], *, limit: int | None, num_models: int) -> None:
-    """Say before anything is asked how many calls of a judge it may take.
+def announce_calls(judge: JudgeSettings, most: Mapping[str, int]) -> None:
+    """Log before anything is asked how many calls of a judge a command may take.
 
     Args:
         judge: Who is called.
-        tasks: Of the command; those under other protocols need none.
-        limit: First samples only.
-        num_models: To be judged.
+        most: Calls at most, by benchmark; none of 0.
 
     Raises:
         ConfigError: they are more than `max_calls`.
     """
-    most: dict[str, int] = {}
-    for task in tasks:
-        if isinstance(task, VisionTask) and task.protocol == "judge":
-            most[task.name] = num_models * len(task.samples()[:limit]) * task.calls_per_answer
     if not most:
         return
     each = ", ".join(f"{name} {count}" for name, count in most.items())
@@ -46,24 +38,6 @@ def announce_calls(judge: JudgeSettings, tasks: Iterable[Task], *, limit: int | 
     logger.info("%s, less those answered already, without repeats of unreadable replies.", told)
     if judge.max_calls is not None and sum(most.values()) > judge.max_calls:
         raise ConfigError(f"{told}; max_calls is {judge.max_calls}. Raise it, or take --limit.")
-
-
-def choose_executor(
-    task: Task, executor: Executor, vision: VisionSettings, folder: Path, num_answers: int, process: VlmevalProcess
-) -> Executor:
-    """The judge where the protocol is `judge`, else the executor itself.
-
-    Args:
-        task: What is judged.
-        executor: For all other protocols.
-        vision: With the judge.
-        folder: The run folder.
-        num_answers: Of the whole run.
-        process: VLMEvalKit's.
-    """
-    if task.protocol != "judge" or vision.judge is None:
-        return executor
-    return VlmevalJudge(vision.judge, process, folder, num_answers)
 
 
 @dataclass(frozen=True)
@@ -76,32 +50,35 @@ class _Reply:
 
 @dataclass(frozen=True)
 class VlmevalJudge:
-    """Judges the answers of one run folder.
+    """Executor that judges the answers of one run folder.
 
     Attributes:
+        dataset: The benchmark.
         settings: The judge.
         process: VLMEvalKit's.
         folder: The claimed run folder; replies are kept in its `judge.jsonl`.
         num_answers: Of the whole run, of which `max_unjudged` is a share.
     """
 
+    dataset: VlmevalDataset
     settings: JudgeSettings
     process: VlmevalProcess
     folder: Path
     num_answers: int
 
-    def judge(self, task: Task, answers: Sequence[Answer]) -> Iterator[Score]:
-        """One verdict for each answer.
+    def score(self, task: object, answers: Sequence[Answer]) -> Iterator[Score]:
+        """Yield one score for each answer; the benchmark is the dataset, whatever the task says.
 
         Raises:
             BackendError: more answers stay unjudged than `max_unjudged` allows; the verdicts given stay good.
         """
-        assert isinstance(task, VisionTask)
         if not answers:
             return
         with JsonlLog(self.folder / REPLIES_FILE, _parse_reply, vars, _reply_key) as log:
-            logger.info("%s: judging %d answers; %d replies are known.", task.name, len(answers), len(log.records))
-            verdicts = list(self._ask(task, answers, log))
+            logger.info(
+                "%s: judging %d answers; %d replies are known.", self.dataset.task_name, len(answers), len(log.records)
+            )
+            verdicts = list(self._ask(answers, log))
         unjudged = [verdict for verdict in verdicts if verdict["passed"] is None]
         is_failed = len(unjudged) > self._max_failed
         by_id = {answer.sample_id: answer for answer in answers}
@@ -119,12 +96,12 @@ class VlmevalJudge:
     def _max_failed(self) -> int:
         return int(self.settings.max_unjudged * self.num_answers)
 
-    def _ask(self, task: VisionTask, answers: Sequence[Answer], log: JsonlLog[_Reply]) -> Iterator[Mapping[str, Any]]:
+    def _ask(self, answers: Sequence[Answer], log: JsonlLog[_Reply]) -> Iterator[Mapping[str, Any]]:
         job = {
             "job": "evaluate",
-            **task.describe_dataset(),
-            "answers": {answer.sample_id: task.read_text(answer).replace("\0", "") for answer in answers},
-            "judge": {**self.settings.model_dump(), "max_failed": self._max_failed * task.calls_per_answer},
+            **self.dataset.describe(),
+            "answers": {answer.sample_id: answer.text.replace("\0", "") for answer in answers},
+            "judge": {**self.settings.model_dump(), "max_failed": self._max_failed * self.dataset.calls_per_answer},
             "cache": {reply.key: reply.text for reply in log.records.values()},
         }
         for message in self.process.run(job):

@@ -1,76 +1,71 @@
-"""Whether a configuration can ask vision-language benchmarks at all; looked at before anything is loaded."""
+"""Checks that vision-language benchmarks can be asked and judged, before anything is loaded."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from dft_eval.backends.settings import HfSettings, ReplaySettings, VllmSettings
+from dft_eval.backends.base import BackendSettings, SamplingParams
+from dft_eval.backends.hf import HfSettings
+from dft_eval.backends.openai_server import OpenAISettings
 from dft_eval.errors import ConfigError, MissingPrerequisite
 from dft_eval.records.provenance import describe_environment
-from dft_eval.run.config import EvalConfig
 from dft_eval.vision.process import describe_python, find_python
 from dft_eval.vision.settings import VisionSettings
 
 
-def check_vision(config: EvalConfig, protocol: str) -> None:
-    """Refuse what VLMEvalKit cannot do.
+def check_backend(
+    backend: BackendSettings, sampling: SamplingParams, models: Iterable[str]
+) -> HfSettings | OpenAISettings:
+    """Return the backend, where VLMEvalKit can ask through it.
+
+    Args:
+        backend: Of the configuration; not a replayed file.
+        sampling: How tokens are drawn.
+        models: Folders or names.
 
     Raises:
-        ConfigError: the protocol `judge` without a judge.
-        MissingPrerequisite: backend, sampling, model or interpreter do not allow it; says what would.
+        MissingPrerequisite: backend, sampling or a model do not allow it; says what would.
     """
-    check_judge(config.vision, protocol)
-    if isinstance(config.backend, VllmSettings):
+    if not isinstance(backend, (HfSettings, OpenAISettings)):
         raise MissingPrerequisite("VLMEvalKit asks a server or local weights: run `vllm serve` and use backend openai")
-    if config.sampling.num_repeats > 1:
-        raise MissingPrerequisite(
-            f"VLMEvalKit gives one answer a question; num_repeats is {config.sampling.num_repeats}"
-        )
-    if isinstance(config.backend, HfSettings):
-        for model in config.arms().values():
+    if sampling.num_repeats > 1:
+        raise MissingPrerequisite(f"VLMEvalKit gives one answer a question; num_repeats is {sampling.num_repeats}")
+    if isinstance(backend, HfSettings):
+        for model in models:
             _check_sees(model)
-    if _needs_vlmeval(config, protocol):
-        find_python(config.vision.python)
+    return backend
 
 
-def describe_harness(config: EvalConfig, protocol: str) -> list[dict[str, Any]]:
-    """The environment that holds VLMEvalKit, where a run uses it."""
-    if not _needs_vlmeval(config, protocol):
-        return []
-    return [{**describe_environment(), "vlmeval": dict(describe_python(find_python(config.vision.python)))}]
-
-
-def check_judge(vision: VisionSettings, protocol: str) -> None:
-    """Refuse to judge without a judge.
+def check_judge(vision: VisionSettings) -> None:
+    """Refuse the protocol `judge` without a judge.
 
     Raises:
         ConfigError: there is none.
     """
-    if protocol == "judge" and vision.judge is None:
+    if vision.judge is None:
         raise ConfigError(
             "protocol judge needs a judge: vision: {judge: {model: ..., base_url: ...}} in the configuration "
             "(dft eval score: --config FILE.yaml); or use protocol rule."
         )
 
 
-def describe_judge(vision: VisionSettings, protocol: str) -> dict[str, Any]:
-    """Who judges, for `run.json`; scores of different judges are not compared."""
-    if protocol != "judge" or vision.judge is None:
-        return {}
-    return {"judge": {"model": vision.judge.model, "base_url": vision.judge.base_url}}
+def describe_vlmeval(vision: VisionSettings) -> dict[str, Any]:
+    """Return the environment that holds VLMEvalKit, for `run.json`."""
+    return {**describe_environment(), "vlmeval": dict(describe_python(find_python(vision.python)))}
 
 
-def describe_vision(config: EvalConfig, protocol: str) -> dict[str, Any]:
-    """What decides an answer or a verdict, for `run.json`; a server sets its own image limits."""
-    vision, is_local = config.vision, isinstance(config.backend, HfSettings)
-    names = ("attention", "min_pixels", "max_pixels")
-    return {name: getattr(vision, name) if is_local else None for name in names} | describe_judge(vision, protocol)
+def describe_judge(vision: VisionSettings) -> dict[str, Any]:
+    """Return the judge for `run.json`; scores of different judges are not compared."""
+    return {} if vision.judge is None else {"judge": {"model": vision.judge.model, "base_url": vision.judge.base_url}}
 
 
-def _needs_vlmeval(config: EvalConfig, protocol: str) -> bool:
-    return protocol == "judge" or not isinstance(config.backend, ReplaySettings)
+def describe_images(vision: VisionSettings, backend: BackendSettings) -> dict[str, Any]:
+    """Return image limits and attention for `run.json`; None for all, where a server sets its own."""
+    is_local = isinstance(backend, HfSettings)
+    return {name: getattr(vision, name) if is_local else None for name in ("attention", "min_pixels", "max_pixels")}
 
 
 def _check_sees(model: str) -> None:

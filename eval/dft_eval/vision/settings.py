@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-from dft_eval.backends.settings import check_base_url
+from dft_eval.backends.base_url import check_base_url
 
 
 class JudgeSettings(BaseModel):

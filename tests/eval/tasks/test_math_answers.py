@@ -11,8 +11,8 @@ import pytest
 from dft_eval.errors import ConfigError
 from dft_eval.records.schema import Answer
 from dft_eval.report.compare import build_comparison
-from dft_eval.run.judging import judge_answer
 from dft_eval.run.local_pool import LocalPool
+from dft_eval.run.score_answer import score_answer
 from dft_eval.run.score_run import ScoreRequest, score_file
 from dft_eval.tasks.catalog import TASKS
 from dft_eval.tasks.math import grader
@@ -31,7 +31,7 @@ def tasks(data_dir):
 
 
 def judge(task, line, text, **fields):
-    return judge_answer(task, Answer(f"{task.name}/{line}", completion=text, **fields))
+    return score_answer(task, Answer(f"{task.name}/{line}", completion=text, **fields))
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from dft_eval.records.schema import Answer
-from dft_eval.run.judging import judge_answer
+from dft_eval.run.score_answer import score_answer
 from dft_eval.tasks.catalog import TASKS
 from dft_eval.tasks.facts.short_answers import best_f1, contains_answer, is_exact_match, normalise
 
@@ -55,7 +55,7 @@ def test_every_accepted_answer_of_every_question_scores_100(task, disguise):
 
 def test_an_oracle_scores_exactly_100(task):
     answers = [Answer(sample_id, completion=f" {golds[0]}\n\nQ: next?") for sample_id, golds in task.golds.items()]
-    columns = task.summarise([judge_answer(task, answer) for answer in answers])
+    columns = task.summarise([score_answer(task, answer) for answer in answers])
     assert len(answers) == 3610 and list(columns) == ["exact match", "contains", "F1"]
     assert [estimate.value for estimate in columns.values()] == [1.0, 1.0, 1.0]
 
@@ -63,7 +63,7 @@ def test_an_oracle_scores_exactly_100(task):
 def test_an_answer_to_another_question_scores_next_to_nothing(task):
     ids = list(task.golds)
     scores = [
-        judge_answer(task, Answer(sample_id, completion=task.golds[ids[index - 1]][0]))
+        score_answer(task, Answer(sample_id, completion=task.golds[ids[index - 1]][0]))
         for index, sample_id in enumerate(ids)
     ]
     assert task.summarise(scores)["exact match"].value < 0.005
@@ -73,7 +73,7 @@ def test_an_answer_to_another_question_scores_next_to_nothing(task):
 def test_nothing_is_no_answer_to_any_question(task, text):
     if text == "A":  # somebody's right answer
         text = "a the an"
-    scores = [judge_answer(task, Answer(sample_id, completion=text)) for sample_id in task.golds]
+    scores = [score_answer(task, Answer(sample_id, completion=text)) for sample_id in task.golds]
     assert not any(score.passed for score in scores)
     if text.strip("\0"):
         assert {score.status for score in scores if not normalise(text)} <= {"no_answer"}
@@ -91,17 +91,17 @@ def test_contains_and_f1_stand_beside_exact_match(task):
     assert contains_answer("It was in December 1972.", golds) and not contains_answer("December 19725", golds)
     assert best_f1("It was in December 1972.", golds) == pytest.approx(4 / 7)
     assert best_f1("never", golds) == 0.0
-    score = judge_answer(task, Answer("nq_open/0", completion=" It was in December 1972.", finish_reason="stop"))
+    score = score_answer(task, Answer("nq_open/0", completion=" It was in December 1972.", finish_reason="stop"))
     assert (score.passed, score.status, score.detail["contains"]) == (False, "wrong", True)
 
 
 def test_statuses(task):
     def status(text, **fields):
-        return judge_answer(task, Answer("nq_open/0", completion=text, **fields)).status
+        return score_answer(task, Answer("nq_open/0", completion=text, **fields)).status
 
     assert status("December 1972", finish_reason="length") == "ok"
     assert status("I think that the", finish_reason="length") == "truncated"
-    assert judge_answer(task, Answer("nq_open/0", response="December 1972")).status == "ok"
+    assert score_answer(task, Answer("nq_open/0", response="December 1972")).status == "ok"
 
 
 @pytest.mark.slow

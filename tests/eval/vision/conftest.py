@@ -61,7 +61,7 @@ def evaluate(shared_process, small_data, tmp_path, monkeypatch):
         def close(self):
             """Not yet."""
 
-    monkeypatch.setattr("dft_eval.run.evaluate.VlmevalProcess", Shared)
+    monkeypatch.setattr("dft_eval.tasks.vision.benchmarks.VlmevalProcess", Shared)
 
     def run(*, tasks=("*",), catalog=CATALOG, **settings):
         content = {"tasks": list(tasks), "interface": "chat", "out": str(tmp_path / "runs")} | settings

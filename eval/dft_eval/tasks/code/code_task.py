@@ -11,10 +11,11 @@ from functools import cached_property
 from typing import Any, ClassVar
 
 from dft_eval.metrics import Estimate, score_share
+from dft_eval.prerequisites import Missing
 from dft_eval.records.schema import Answer, Sample, Score, Status
 from dft_eval.sandbox.choose import open_sandbox
 from dft_eval.sandbox.errors import SandboxUnavailableError
-from dft_eval.tasks.base import Missing, Task
+from dft_eval.tasks.base import Task
 from dft_eval.tasks.code.python_programs import Verdict
 
 CHAT_MAX_NEW_TOKENS = 4096
@@ -37,6 +38,7 @@ class CodeTask(Task):
 
     domain: ClassVar[str] = "code"
     protocols: ClassVar[tuple[str, ...]] = ("qwen-base", "qwen-chat", "strict")
+    chat_protocols: ClassVar[tuple[str, ...]] = ("qwen-chat",)
     id_key: ClassVar[str] = "task_id"
     max_new_tokens: ClassVar[int]
     fence_name: ClassVar[str] = "python"

@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 from dft_eval.languages import python
+from dft_eval.prerequisites import Missing
 from dft_eval.records.schema import Answer
 from dft_eval.sandbox.choose import open_sandbox
 from dft_eval.sandbox.program import Limits
-from dft_eval.tasks.base import DataFile, Missing
+from dft_eval.tasks.base import DataFile
 from dft_eval.tasks.code.code_task import CodeTask, Problem, first_fence
 from dft_eval.tasks.code.python_programs import Verdict, judge_python
 

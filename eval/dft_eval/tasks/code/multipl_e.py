@@ -8,10 +8,11 @@ from typing import ClassVar
 from dft_eval.languages import python
 from dft_eval.languages.base import Execution, Language, Sentinel, new_sentinel
 from dft_eval.languages.registry import language_named
+from dft_eval.prerequisites import Missing
 from dft_eval.records.schema import Answer, Status
 from dft_eval.sandbox.choose import open_sandbox
 from dft_eval.sandbox.program import Limits
-from dft_eval.tasks.base import DataFile, Missing
+from dft_eval.tasks.base import DataFile
 from dft_eval.tasks.code.code_task import CodeTask, Problem
 from dft_eval.tasks.code.multipl_e_programs import python_entry_point, source_before_tests
 from dft_eval.tasks.code.python_programs import STATUS_OF_OUTCOME, Verdict, judge_python

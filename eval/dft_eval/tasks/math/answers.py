@@ -8,8 +8,9 @@ from functools import cached_property
 from typing import Any, ClassVar
 
 from dft_eval.metrics import Estimate, score_share
+from dft_eval.prerequisites import Missing
 from dft_eval.records.schema import Answer, Sample, Score, Status
-from dft_eval.tasks.base import DataFile, Missing, Task
+from dft_eval.tasks.base import DataFile, Task
 from dft_eval.tasks.math.golds import normalise_answer, read_gold
 from dft_eval.tasks.math.grader import describe_grader, grade_response, is_installed
 from dft_eval.tasks.math.worker import Rules
@@ -35,6 +36,7 @@ class MathTask(Task):
 
     domain: ClassVar[str] = "mathematics"
     protocols: ClassVar[tuple[str, ...]] = ("qwen-boxed", "bare", "bare-chat", "qwen-compat")
+    chat_protocols: ClassVar[tuple[str, ...]] = ("bare-chat",)
     qwen_rules: ClassVar[Rules] = "qwen_compat"
 
     @cached_property

@@ -8,16 +8,30 @@ import string
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from functools import cached_property
+from pathlib import Path
 from typing import Any, ClassVar
 
+from dft_eval.backends.base import Backend
+from dft_eval.backends.resources import Resources
 from dft_eval.metrics import Estimate, score_share
+from dft_eval.prerequisites import Missing
 from dft_eval.records.schema import Answer, Sample, Score, Status
-from dft_eval.tasks.base import DataFile, Missing, Task
+from dft_eval.tasks.base import DataFile, Executor, Task, TaskSettings
 from dft_eval.tasks.math.grader import describe_grader, is_installed
 from dft_eval.tasks.vision.data import read_rows
 from dft_eval.tasks.vision.rules import RULES_VERSION, judge_choice, judge_value
 from dft_eval.tasks.vision.wemath import Problem, group_rows, mark
-from dft_eval.vision.process import VLMEVAL_VERSION
+from dft_eval.vision.backend import VlmevalBackend, VlmevalModel
+from dft_eval.vision.dataset import VlmevalDataset
+from dft_eval.vision.judge import VlmevalJudge
+from dft_eval.vision.prerequisites import (
+    check_backend,
+    check_judge,
+    describe_images,
+    describe_judge,
+    describe_vlmeval,
+)
+from dft_eval.vision.process import VLMEVAL_VERSION, VlmevalProcess, find_python
 
 MAX_NEW_TOKENS = 2048
 _SOURCE = "https://opencompass.openxlab.space/utils"
@@ -32,13 +46,13 @@ class VisionTask(Task):
 
     domain: ClassVar[str] = "vision"
     protocols: ClassVar[tuple[str, ...]] = ("rule", "judge")
-    harness: ClassVar[str] = "vlmeval"
-    dataset: ClassVar[str]
+    chat_protocols: ClassVar[tuple[str, ...]] = ("rule", "judge")
+    dataset_name: ClassVar[str]
     """VLMEvalKit's name of the benchmark."""
     dataset_class: ClassVar[str]
     columns: ClassVar[tuple[str, ...]]
-    calls_per_answer: ClassVar[int] = 1
-    """Calls of a judge, at most, where each reply can be read."""
+    max_judge_calls: ClassVar[int] = 1
+    """Calls of a judge for an answer, at most, where each reply can be read."""
 
     @cached_property
     def rows(self) -> dict[str, dict[str, str]]:
@@ -59,20 +73,65 @@ class VisionTask(Task):
             return ()
         return (Missing("math-verify", "pip install 'dft-plugin[eval]'"),)
 
-    def describe_dataset(self) -> dict[str, Any]:
-        """What VLMEvalKit's process must know to build it."""
-        tsv = (self.data_dir / self.data_files[0].path).resolve()
-        return {"dataset": self.dataset, "class": self.dataset_class, "tsv": str(tsv), "ids": list(self.rows)}
+    @property
+    def judge_calls_per_answer(self) -> int:
+        """None under the rules."""
+        return self.max_judge_calls if self.protocol == "judge" else 0
 
-    def read_text(self, answer: Answer) -> str:
-        """What the model wrote."""
-        return next((text for text in (answer.completion, answer.response) if text is not None), "")
+    @property
+    def dataset(self) -> VlmevalDataset:
+        """The benchmark as VLMEvalKit's process builds it."""
+        tsv, ids = self.data_dir / self.data_files[0].path, tuple(self.rows)
+        return VlmevalDataset(self.name, self.dataset_name, self.dataset_class, tsv, ids, self.max_judge_calls)
+
+    def check_settings(self, settings: TaskSettings) -> None:
+        """Refuse what VLMEvalKit cannot ask, and the protocol `judge` without a judge."""
+        if self.protocol == "judge":
+            check_judge(settings.vision)
+        if settings.backend is None:
+            return
+        if settings.backend.model_at != "nowhere":
+            check_backend(settings.backend, settings.sampling, settings.models)
+        if self._uses_vlmeval(settings):
+            find_python(settings.vision.python)
+
+    def describe_settings(self, settings: TaskSettings) -> dict[str, Any]:
+        """Return image limits and judge; VLMEvalKit always asks in a chat."""
+        described: dict[str, Any] = {}
+        if settings.backend is not None:
+            described = {"interface": "chat", **describe_images(settings.vision, settings.backend)}
+        return described | (describe_judge(settings.vision) if self.protocol == "judge" else {})
+
+    def describe_environments(self, settings: TaskSettings) -> list[dict[str, Any]]:
+        """Return the environment of VLMEvalKit, where a run uses it."""
+        return [describe_vlmeval(settings.vision)] if self._uses_vlmeval(settings) else []
+
+    def open_backend(self, model: str, settings: TaskSettings, resources: Resources) -> Backend:
+        """Ask through VLMEvalKit's process, unless answers are replayed."""
+        if settings.backend is None or settings.backend.model_at == "nowhere":
+            return super().open_backend(model, settings, resources)
+        backend = check_backend(settings.backend, settings.sampling, [model])
+        process = resources.keep(VlmevalProcess, settings.vision.python)
+        asked = resources.load(VlmevalModel, model, backend, settings.vision, settings.sampling, process)
+        return VlmevalBackend(self.dataset, asked)
+
+    def choose_executor(
+        self, executor: Executor, folder: Path, num_answers: int, settings: TaskSettings, resources: Resources
+    ) -> Executor:
+        """Take VLMEvalKit's scorer and the judge under the protocol `judge`."""
+        if self.protocol != "judge" or settings.vision.judge is None:
+            return executor
+        process = resources.keep(VlmevalProcess, settings.vision.python)
+        return VlmevalJudge(self.dataset, settings.vision.judge, process, folder, num_answers)
+
+    def _uses_vlmeval(self, settings: TaskSettings) -> bool:
+        return settings.backend is not None and (self.protocol == "judge" or settings.backend.model_at != "nowhere")
 
     def score(self, answer: Answer) -> Score:
         """Judge by rules; a judge's verdicts come from elsewhere."""
         if self.protocol != "rule":
             raise TypeError("answers under the protocol `judge` go to VlmevalJudge")
-        verdict = self._apply_rules(self.rows[answer.sample_id], self.read_text(answer))
+        verdict = self._apply_rules(self.rows[answer.sample_id], answer.text)
         status: Status = verdict.pop("status")
         if answer.finish_reason == "length" and status in ("wrong", "no_answer"):
             status = "truncated"
@@ -97,7 +156,7 @@ class MathVerse(VisionTask):
     """3,940 questions: 788 problems, each with five shares of text and image (Zhang et al. 2024)."""
 
     name: ClassVar[str] = "mathverse"
-    dataset: ClassVar[str] = "MathVerse_MINI"
+    dataset_name: ClassVar[str] = "MathVerse_MINI"
     dataset_class: ClassVar[str] = "MathVerse"
     columns: ClassVar[tuple[str, ...]] = ("question", "answer", "problem_version", "question_for_eval", "metadata")
     data_files: ClassVar[tuple[DataFile, ...]] = (
@@ -107,7 +166,7 @@ class MathVerse(VisionTask):
             md5="5017caca32b7fa110c350a1bea861b65",
         ),
     )
-    calls_per_answer: ClassVar[int] = 2
+    max_judge_calls: ClassVar[int] = 2
     reported: ClassVar[tuple[str, ...]] = ("vision only", "vision intensive", "vision dominant")
 
     def summarise(self, scores: Sequence[Score]) -> dict[str, Estimate]:
@@ -137,7 +196,7 @@ class MathVision(VisionTask):
     """3,040 problems of competitions (Wang et al. 2024)."""
 
     name: ClassVar[str] = "mathvision"
-    dataset: ClassVar[str] = "MathVision"
+    dataset_name: ClassVar[str] = "MathVision"
     dataset_class: ClassVar[str] = "MathVision"
     columns: ClassVar[tuple[str, ...]] = ("question", "answer", "choices", "category")
     data_files: ClassVar[tuple[DataFile, ...]] = (
@@ -165,7 +224,7 @@ class WeMath(VisionTask):
     """1,740 questions of 525 problems, each asked whole and step by step (Qiao et al. 2024)."""
 
     name: ClassVar[str] = "wemath"
-    dataset: ClassVar[str] = "WeMath"
+    dataset_name: ClassVar[str] = "WeMath"
     dataset_class: ClassVar[str] = "WeMath"
     columns: ClassVar[tuple[str, ...]] = ("question", "answer", "ID", "key", "knowledge concept", "A", "B")
     data_files: ClassVar[tuple[DataFile, ...]] = (
