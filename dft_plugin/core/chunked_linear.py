@@ -2,11 +2,15 @@
 
 For each chunk of c kept tokens there are three matrix products and nothing else of their size:
 
-    logits = h W^T            (c, V)  into the one chunk buffer
+    logits = h W^T - pivot    (c, V)  into the one chunk buffer
     logits -> p - onehot      (c, V)  in place, with nll (c,)
     w = weigh(statistics)     (c,)
     dH = w * (logits W)       (c, H)  w never touches a (c, V) array
     dW += logits^T (w * h)    (V, H)  not with a frozen head
+
+In low precision a row's pivot is near its largest logit, so that the digits of the others are spent on their distance
+from it: around 29, where the logits of trained models lie, bfloat16 has steps of 0.125, and every probability would be
+off by 4%. A softmax does not see the constant. Wider dtypes have no pivot.
 
 The gradients exist when forward returns; backward multiplies them by the gradient of the loss. Weights that
 depend on a whole sequence fit in as a first pass without gradients, whose nll makes the `weigh` of a second.
@@ -27,8 +31,8 @@ from torch import Tensor
 
 from dft_plugin.core import row_softmax
 from dft_plugin.core.reduction import KeptTokens
-from dft_plugin.core.row_kl import kl_rows_
-from dft_plugin.core.row_softmax import RowStatistics, row_blocks
+from dft_plugin.core.row_kl import kl_rows_, mix_rows_
+from dft_plugin.core.row_softmax import LogitMap, RowStatistics, row_blocks
 
 _HAS_TRITON = importlib.util.find_spec("triton") is not None
 # Adding chunks into a bfloat16 dW costs accuracy from here on: 2.3e-3 becomes 3.3e-3 at 57 chunks.
@@ -154,8 +158,7 @@ def _loss_and_gradients(
     chunks = even_chunks(rows.numel(), call.chunk_size)
     grads = _Gradients(hidden, weight, bias, call, num_chunks=len(chunks))
     flat_hidden = hidden.reshape(-1, hidden.shape[-1])
-    projection = weight.to(call.dtype)
-    offset = None if bias is None else bias.to(call.dtype)
+    product = _Product(weight, bias, call)
     shape = -(-rows.numel() // max(len(chunks), 1)), weight.shape[0]
     buffer = hidden.new_empty(shape, dtype=call.dtype)
     flat_ref = None if call.ref_hidden is None else call.ref_hidden.reshape(-1, hidden.shape[-1])
@@ -168,22 +171,20 @@ def _loss_and_gradients(
     for chunk in chunks:
         # Only kept rows are ever read, so NaN in a masked one cannot leak.
         h = flat_hidden.index_select(0, rows[chunk]).to(call.dtype)
-        logits = _project(h, projection, offset, out=buffer)
+        logits, target_logits, pivots = product.into(buffer, h, targets[chunk])
         if flat_ref is not None and ref_buffer is not None and kl is not None:
-            ref_logits = _project(flat_ref.index_select(0, rows[chunk]).to(call.dtype), projection, offset, ref_buffer)
-            kl[chunk] = kl_rows_(
-                logits,
-                ref_logits,
-                dtype=call.statistics_dtype,
-                logit_scale=call.logit_scale,
-                logit_softcap=call.logit_softcap,
+            ref_h = flat_ref.index_select(0, rows[chunk]).to(call.dtype)
+            ref_logits, _, ref_pivots = product.into(ref_buffer, ref_h, targets[chunk])
+            divergence = kl_rows_(
+                logits, ref_logits, pivots, ref_pivots, dtype=call.statistics_dtype, logit_map=product.logit_map
             )
+            kl[chunk] = divergence.kl
         found = row_math.softmax_rows_(
             logits,
             targets[chunk],
-            _target_logits(logits, h, projection, offset, targets[chunk], call.statistics_dtype),
-            logit_scale=call.logit_scale,
-            logit_softcap=call.logit_softcap,
+            target_logits,
+            pivots,
+            logit_map=product.logit_map,
             with_grad=any(call.needs_grad),
             wants=call.wants,
         )
@@ -192,32 +193,71 @@ def _loss_and_gradients(
         scale = 1.0 if call.token_scale is None else call.token_scale[chunk]
         factor = token_weight[chunk] * scale
         loss += (factor * found.nll).sum()
+        rounding = found.rounding
         if kl is not None and kl_scale is not None:
             anchor = kl_scale * scale
             loss += (anchor * kl[chunk]).sum()
             if any(call.needs_grad):  # two gradients with factors of their own: one array before the products
-                logits.mul_(factor[:, None]).addcmul_(ref_logits, anchor[:, None].to(logits.dtype))
+                roundings = rounding, divergence.rounding
+                rounding = mix_rows_(logits, ref_logits, factor, anchor, roundings)
                 factor = torch.ones_like(factor)
-        grads.add(chunk, logits, h, projection, factor * call.logit_scale)
+        grads.add(chunk, logits, h, product.projection, factor * call.logit_scale, rounding)
     return LinearResult(loss / call.divisor, token_weight, kl, statistics), grads.finished()
 
 
-def _project(h: Tensor, projection: Tensor, offset: Tensor | None, out: Tensor) -> Tensor:
-    """The logits h @ projection.T + offset, shape (c, V), into the first rows of `out`."""
-    logits = out[: h.shape[0]]
-    if offset is None:
-        return torch.mm(h, projection.t(), out=logits)
-    return torch.addmm(offset, h, projection.t(), out=logits)
+class _ChunkLogits(NamedTuple):
+    """Logits of a chunk, (c, V), the targets' own in the precision of the statistics, (c,), and their pivots, (c,)."""
+
+    logits: Tensor
+    targets: Tensor
+    pivots: Tensor | None
 
 
-def _target_logits(
-    logits: Tensor, h: Tensor, projection: Tensor, offset: Tensor | None, targets: Tensor, dtype: torch.dtype
-) -> Tensor:
-    """Logit of each target, shape (c,); in low precision a float32 dot, which halves the gradient's error."""
-    if logits.dtype == dtype:
-        return logits.gather(1, targets[:, None]).squeeze(1)
-    exact = (h.to(dtype) * projection.index_select(0, targets)).sum(1)
-    return exact if offset is None else exact + offset.index_select(0, targets)
+class _Product:
+    """The matrix product that makes the logits of a chunk.
+
+    Attributes:
+        projection: The weight in the dtype of the products, shape (V, H).
+        logit_map: What makes the model's logits of the product.
+    """
+
+    def __init__(self, weight: Tensor, bias: Tensor | None, call: LinearCall) -> None:
+        self.projection = weight.to(call.dtype)
+        self._bias = None if bias is None else bias.to(call.dtype)
+        self._dtype = call.statistics_dtype
+        self._is_low = call.dtype != self._dtype
+        late_bias = self._bias.to(self._dtype) if self._is_low and self._bias is not None else None
+        self.logit_map = LogitMap(call.logit_scale, call.logit_softcap, late_bias)
+
+    def into(self, buffer: Tensor, h: Tensor, targets: Tensor) -> _ChunkLogits:
+        """The product of `h`, shape (c, H), in the first rows of `buffer`."""
+        logits, transposed = buffer[: h.shape[0]], self.projection.t()
+        if not self._is_low:
+            if self._bias is None:
+                torch.mm(h, transposed, out=logits)
+            else:
+                torch.addmm(self._bias, h, transposed, out=logits)
+            return _ChunkLogits(logits, logits.gather(1, targets[:, None]).squeeze(1), None)
+        of_targets = self.projection.index_select(0, targets)
+        exact = (h.to(self._dtype) * of_targets).sum(1)
+        rounded = self._tops(h, of_targets, targets)
+        rounded = rounded.where(rounded.isfinite(), 0.0)  # float16 ends at 65504
+        torch.addmm(rounded.neg()[:, None], h, transposed, out=logits)
+        pivots = rounded.to(self._dtype)
+        relative = exact - pivots
+        late_bias = self.logit_map.bias
+        return _ChunkLogits(
+            logits, relative if late_bias is None else relative + late_bias.index_select(0, targets), pivots
+        )
+
+    def _tops(self, h: Tensor, of_targets: Tensor, targets: Tensor) -> Tensor:
+        """Product of each row with the likeliest of the chunk's targets, shape (c,), rounded: near the row's top."""
+        found = torch.mm(h, of_targets.t())
+        sign = 1 if self.logit_map.logit_scale >= 0 else -1
+        if self._bias is None:
+            return found.mul_(sign).amax(1).mul_(sign)
+        top = ((found + self._bias.index_select(0, targets)) * sign).argmax(1, keepdim=True)
+        return found.gather(1, top).squeeze(1)
 
 
 def _row_math(device_type: str, dtype: torch.dtype) -> ModuleType:
@@ -243,6 +283,7 @@ class _Gradients:
         self.weight: Tensor | None = None
         self.bias: Tensor | None = None
         self._divisor = call.divisor
+        self._targets = call.kept.targets
         self._dtypes = [torch.float32 if call.dtype == torch.float16 else x.dtype for x in (hidden, weight)]
         needs_hidden, needs_weight, needs_bias = call.needs_grad
         if needs_hidden:
@@ -253,10 +294,33 @@ class _Gradients:
         if needs_bias and bias is not None:
             self.bias = bias.new_zeros(bias.shape, dtype=call.statistics_dtype)
 
-    def add(self, chunk: slice, grad_logits: Tensor, h: Tensor, projection: Tensor, factor: Tensor) -> None:
-        """Adds one chunk: `grad_logits` (c, V) of the unweighted nll, `h` (c, H), `factor` (c,) of each token."""
+    def add(
+        self,
+        chunk: slice,
+        grad_logits: Tensor,
+        h: Tensor,
+        projection: Tensor,
+        factor: Tensor,
+        rounding: Tensor | None,
+    ) -> None:
+        """Adds one chunk.
+
+        Args:
+            chunk: Its kept tokens.
+            grad_logits: Gradient of the unweighted nll, shape (c, V).
+            h: Hidden states, shape (c, H).
+            projection: The weight, shape (V, H).
+            factor: Factor of each token, shape (c,).
+            rounding: What rounding added to the sum of each row of `grad_logits`, shape (c,), or None.
+        """
         if self.hidden is not None:
-            self.hidden[chunk] = torch.mm(grad_logits, projection) * (factor / self._divisor)[:, None]
+            grad_hidden = torch.mm(grad_logits, projection)
+            if rounding is not None:
+                # The target's entry is the largest and so the worst rounded. Without this, what all rows of the
+                # weight have in common would multiply the sum of the errors.
+                of_targets = projection.index_select(0, self._targets[chunk])
+                grad_hidden = torch.addcmul(grad_hidden.float(), of_targets, rounding[:, None], value=-1)
+            self.hidden[chunk] = grad_hidden * (factor / self._divisor)[:, None]
         if self.weight is not None:
             self._add_weight(grad_logits, h, factor, is_first=chunk.start == 0)
         if self.bias is not None:

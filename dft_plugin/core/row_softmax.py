@@ -30,6 +30,8 @@ class RowStatistics(NamedTuple):
         entropy: Entropy of the row's distribution in nats, same shape and dtype; None unless asked for.
         top_entropy: Entropy of its 20 likeliest tokens alone, renormalised, likewise.
         concentration: Sum of squared probabilities, likewise.
+        rounding: What rounding to the dtype of the logits added to the sum of the row's gradient, likewise; None
+            where nothing was rounded.
     """
 
     nll: Tensor
@@ -37,6 +39,7 @@ class RowStatistics(NamedTuple):
     entropy: Tensor | None = None
     top_entropy: Tensor | None = None
     concentration: Tensor | None = None
+    rounding: Tensor | None = None
 
     @classmethod
     def empty(cls, like: Tensor, wants: frozenset[str]) -> RowStatistics:
@@ -51,17 +54,56 @@ class RowStatistics(NamedTuple):
                 mine[rows] = theirs
 
 
+class LogitMap(NamedTuple):
+    """From a matrix product to the logits of a model: softcap(logit_scale * (product + pivot + bias)).
+
+    Attributes:
+        logit_scale: Factor of the logits.
+        logit_softcap: Bound c of c * tanh(x / c), applied after the factor; None for none.
+        bias: Added to every row in the precision of the statistics, shape (V,); None where it is in the product.
+    """
+
+    logit_scale: float = 1.0
+    logit_softcap: float | None = None
+    bias: Tensor | None = None
+
+    def apply_(self, product: Tensor, pivots: Tensor | None) -> Tensor:
+        """The logits of rows, in place of `product`, shape (c, V), up to a constant of each row without a softcap.
+
+        Args:
+            product: In the precision of the statistics.
+            pivots: What was subtracted from each row, shape (c,), or None.
+        """
+        if self.bias is not None:
+            product.add_(self.bias)
+        self.transform_(product, pivots)
+        return product
+
+    def transform_(self, product: Tensor, pivots: Tensor | None, *, with_slope: bool = False) -> Tensor | None:
+        """As `apply_`, for rows that have their bias; returns the slope of the softcap where one is asked for."""
+        if self.logit_softcap is not None and pivots is not None:
+            product.add_(pivots[:, None])  # a softmax does not see a constant, tanh does
+        if self.logit_scale != 1:
+            product.mul_(self.logit_scale)
+        if self.logit_softcap is None:
+            return None
+        product.div_(self.logit_softcap).tanh_()
+        slope = 1 - product * product if with_slope else None
+        product.mul_(self.logit_softcap)
+        return slope
+
+
 def softmax_rows_(
     logits: Tensor,
     targets: Tensor,
     target_logits: Tensor,
+    pivots: Tensor | None,
     *,
-    logit_scale: float,
-    logit_softcap: float | None,
+    logit_map: LogitMap,
     with_grad: bool,
     wants: frozenset[str],
 ) -> RowStatistics:
-    """Statistics of softmax(softcap(logit_scale * logits)); `logits` becomes the gradient of each row's nll.
+    """Statistics of softmax(logit_map(logits)); `logits` becomes the gradient of each row's nll.
 
     Low-precision rows are lifted to float32, a block at a time, and the one-hot is subtracted there: after
     rounding, a token of p = .999 would have gradient 0 in bfloat16 instead of -.001.
@@ -70,10 +112,10 @@ def softmax_rows_(
         logits: Shape (N, V), float64, float32, bfloat16 or float16; overwritten with d nll / d (logit_scale *
             logits), or with anything when `with_grad` is False.
         targets: Token ids, int64, shape (N,).
-        target_logits: The targets' logits in the precision of the statistics, shape (N,); they replace the
-            rounded ones of `logits`.
-        logit_scale: Factor of the logits.
-        logit_softcap: Bound c of c * tanh(x / c), applied after the factor.
+        target_logits: The targets' logits in the precision of the statistics, less `pivots` and with their bias,
+            shape (N,); they replace the rounded ones of `logits`.
+        pivots: What was subtracted from each row of `logits`, in the precision of the statistics, shape (N,), or None.
+        logit_map: What makes them the model's logits.
         with_grad: Whether `logits` must become the gradient.
         wants: Which of `OPTIONAL_STATISTICS` to compute.
     """
@@ -83,20 +125,17 @@ def softmax_rows_(
     size = max(block.stop - block.start for block in blocks)
     scratch = logits.new_empty((size if is_low_precision else 0, logits.shape[1]), dtype=dtype)
     statistics = RowStatistics.empty(target_logits, wants)
-    nll, is_top, entropy, top, concentration = statistics
+    nll, is_top, entropy, top, concentration, _ = statistics
+    rounding = torch.empty_like(nll) if is_low_precision and with_grad else None
     for block in blocks:
         target = targets[block, None]
         x = logits[block]
         if is_low_precision:
             x = scratch[: x.shape[0]].copy_(x)
+        if logit_map.bias is not None:
+            x.add_(logit_map.bias)
         x.scatter_(1, target, target_logits[block, None])
-        if logit_scale != 1:
-            x.mul_(logit_scale)
-        slope = None
-        if logit_softcap is not None:
-            x.div_(logit_softcap).tanh_()
-            slope = 1 - x * x if with_grad else None
-            x.mul_(logit_softcap)
+        slope = logit_map.transform_(x, None if pivots is None else pivots[block], with_slope=with_grad)
         if top is not None:
             top[block] = top_entropy(x)
         x.sub_(x.amax(1, keepdim=True))
@@ -115,18 +154,12 @@ def softmax_rows_(
             x.scatter_add_(1, target, torch.full_like(total, -1))
             if slope is not None:
                 x.mul_(slope)
-            if is_low_precision:
+            if rounding is not None:
                 logits[block] = x
-    return statistics
-
-
-def transform_(logits: Tensor, *, logit_scale: float, logit_softcap: float | None) -> Tensor:
-    """softcap(logit_scale * logits), in place."""
-    if logit_scale != 1:
-        logits.mul_(logit_scale)
-    if logit_softcap is not None:
-        logits.div_(logit_softcap).tanh_().mul_(logit_softcap)
-    return logits
+                # the exact gradient of a row adds up to zero unless a softcap bends it
+                exact = 0.0 if slope is None else x.sum(1)
+                rounding[block] = logits[block].sum(1, dtype=dtype) - exact
+    return statistics._replace(rounding=rounding)
 
 
 def top_entropy(logits: Tensor) -> Tensor:
