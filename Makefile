@@ -62,19 +62,19 @@ check: $(LF)/.ready  ## format, lint, types, import contracts, quick tests (abou
 	$(LF)/bin/ruff check --quiet .
 	$(LF)/bin/mypy -p dft_plugin -p dft_eval
 	$(LF)/bin/lint-imports
-	$(LF)/bin/python -m pytest -q -m "not slow"
+	$(LF)/bin/python -m pytest -q --durations 10 -m "not slow"
 
 test: check $(SWIFT)/.ready $(VLMEVAL)/.ready  ## everything (about half an hour on two cores)
-	OMP_NUM_THREADS=1 $(MAKE) --no-print-directory --jobs 2 --output-sync test-llamafactory test-evaluation test-ms-swift
+	OMP_NUM_THREADS=1 $(MAKE) --no-print-directory --jobs 2 --keep-going --output-sync test-llamafactory test-evaluation test-ms-swift
 
 test-llamafactory: $(LF)/.ready
-	$(LF)/bin/python -m pytest -q -m "slow and not swift" --ignore tests/eval
+	$(LF)/bin/python -m pytest -q --durations 10 -m "slow and not swift" --ignore tests/eval
 
 test-evaluation: $(LF)/.ready $(VLMEVAL)/.ready
-	$(LF)/bin/python -m pytest -q -m slow tests/eval
+	$(LF)/bin/python -m pytest -q --durations 10 -m slow tests/eval
 
 test-ms-swift: $(SWIFT)/.ready
-	TORCH_EXTENSIONS_DIR=$(TORCH_EXTENSIONS_DIR)_swift $(SWIFT)/bin/python -m pytest -q -m swift tests --ignore tests/eval
+	TORCH_EXTENSIONS_DIR=$(TORCH_EXTENSIONS_DIR)_swift $(SWIFT)/bin/python -m pytest -q --durations 10 -m swift tests --ignore tests/eval
 
 demo: setup  ## train SFT and DFT through both frameworks and open the report's numbers (under 10 minutes)
 	$(LF)/bin/dft demo --out demo_out

@@ -5,6 +5,7 @@ import importlib.util
 import io
 import json
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -46,12 +47,21 @@ def run(settings):
 
 
 @pytest.fixture(scope="module")
-def without_swift(tmp_path_factory):
-    """One demo, ms-swift hidden."""
+def whole(tmp_path_factory):
+    """One demo with the arms of both frameworks."""
     require(importlib.util.find_spec("llamafactory") is not None, "LLaMA-Factory: run it in that environment")
+    require(find_swift(None) is not None, "ms-swift in .venv-swift, beside this environment")
+    settings = DemoSettings(out=tmp_path_factory.mktemp("demo") / "out", seed=5, recipe=RECIPE)
+    return settings, *run(settings)
+
+
+@pytest.fixture(scope="module")
+def without_swift(whole, tmp_path_factory):
+    """The same arms where ms-swift cannot be found: taken over, not trained again."""
+    settings = dataclasses.replace(whole[0], out=tmp_path_factory.mktemp("without") / "out")
+    shutil.copytree(whole[0].out, settings.out)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("dft_plugin.demo.run.find_swift", lambda python: None)
-        settings = DemoSettings(out=tmp_path_factory.mktemp("demo") / "out", seed=5, recipe=RECIPE)
         return settings, *run(settings)
 
 
@@ -81,14 +91,15 @@ def test_the_report_shows_no_path_of_this_machine(without_swift):
         assert str(Path.home()) + "/" not in path.read_text()
 
 
-def test_a_second_call_resumes(without_swift):
-    settings, first, _ = without_swift
-    before = {path: path.stat().st_mtime_ns for path in settings.out.glob("seed5/*/train.log")}
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("dft_plugin.demo.run.find_swift", lambda python: None)
-        second, _ = run(settings)
-    assert {path: path.stat().st_mtime_ns for path in settings.out.glob("seed5/*/train.log")} == before
-    assert second.results["seeds"] == first.results["seeds"]
+def test_a_second_call_resumes(whole, without_swift):
+    (settings, first, _), (copy, second, _) = whole, without_swift
+
+    def logs(out):
+        return {path.relative_to(out): path.stat().st_mtime_ns for path in out.glob("seed5/*/train.log")}
+
+    assert logs(copy.out) == logs(settings.out) and len(logs(copy.out)) == len(ARMS) + 1
+    before, after = first.results["seeds"][0], second.results["seeds"][0]
+    assert [score for score in before["scores"] if score in after["scores"]] == after["scores"]
 
 
 def test_other_settings_are_refused(without_swift):
@@ -133,9 +144,8 @@ def test_an_interrupt_ends_the_children(tmp_path):
         os.waitpid(-1, os.WNOHANG)
 
 
-def test_both_frameworks_train_the_same(tmp_path):
-    require(find_swift(None) is not None, "ms-swift in .venv-swift, beside this environment")
-    result, _ = run(DemoSettings(out=tmp_path / "out", recipe=RECIPE))
+def test_both_frameworks_train_the_same(whole):
+    _, result, _ = whole
     agreement = result.results["seeds"][0]["framework_agreement"]
     assert agreement["num_steps"] == RECIPE.addition_steps
     assert agreement["same_first_example"] is True

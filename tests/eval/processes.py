@@ -1,5 +1,6 @@
 """What a killed command leaves running."""
 
+import time
 from pathlib import Path
 
 
@@ -13,3 +14,11 @@ def processes_with(variable):
         except OSError:
             continue
     return found
+
+
+def wait_until_gone(mark: str, limit_s: float = 30.0) -> None:
+    """Wait for the last process with that environment variable; a process that stays is a failure."""
+    deadline = time.monotonic() + limit_s
+    while (found := processes_with(mark)) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not found, f"still there after {limit_s:.0f} s: {found}"

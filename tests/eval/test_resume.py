@@ -3,13 +3,12 @@
 import json
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 import yaml
 
-from tests.eval.processes import processes_with
+from tests.eval.processes import wait_until_gone
 from tests.integrations.tiny import make_text_model
 
 ROOT = Path(__file__).parents[2]
@@ -63,8 +62,7 @@ def test_killed_runs_end_with_the_records_of_an_uninterrupted_one(config, tmp_pa
     _, kills = run_all(config, {tmp_path / "whole": [], tmp_path / "killed": KILLS})
     in_the_middle = {name for name, (_, held) in zip(KILLS, kills, strict=True) if 0 < held < LIMIT * NUM_REPEATS}
     assert in_the_middle == set(KILLS), kills
-    time.sleep(1.0)
-    assert not processes_with(f"DFT_TEST_MARKER={tmp_path}")
+    wait_until_gone(f"DFT_TEST_MARKER={tmp_path}")
     for task in TASKS:
         whole, killed = tmp_path / "whole" / task, tmp_path / "killed" / task
         for name in ("generations.jsonl", "scores.jsonl"):

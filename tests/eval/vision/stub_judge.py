@@ -13,19 +13,39 @@ from contextlib import contextmanager, suppress
 KEY = "sk-very-secret"
 
 
+class Gate:
+    """Lets so many calls through and holds the others until it is opened.
+
+    Args:
+        num_calls: How many pass; None holds none.
+    """
+
+    def __init__(self, num_calls: int | None = None) -> None:
+        self._permits = None if num_calls is None else threading.Semaphore(num_calls)
+
+    def pass_through(self) -> None:
+        if self._permits is not None:
+            self._permits.acquire()
+
+    def open(self) -> None:
+        if self._permits is not None:
+            self._permits.release(1_000_000)
+
+
 class StubJudge(http.server.ThreadingHTTPServer):
     """Modes: `ok`, `failing` (status 500), `hanging`, `garbage` (no chat completion), `empty`, `unreadable` (prose).
 
     Attributes:
+        gate: What a call passes before it is answered.
         asked: Bodies of the calls, in order.
         keys: Authorization headers seen.
     """
 
     daemon_threads = True
 
-    def __init__(self, mode: str, delay_s: float) -> None:
+    def __init__(self, mode: str) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
-        self.mode, self.delay_s, self.asked, self.keys = mode, delay_s, [], set()
+        self.mode, self.gate, self.asked, self.keys = mode, Gate(), [], set()
 
     @property
     def url(self) -> str:
@@ -33,8 +53,8 @@ class StubJudge(http.server.ThreadingHTTPServer):
 
 
 @contextmanager
-def running(mode: str = "ok", delay_s: float = 0.0) -> Iterator[StubJudge]:
-    with StubJudge(mode, delay_s) as server:
+def running(mode: str = "ok") -> Iterator[StubJudge]:
+    with StubJudge(mode) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield server
         server.shutdown()
@@ -46,7 +66,9 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         self.server.asked.append(body)
         self.server.keys.add(self.headers.get("Authorization"))
         mode = self.server.mode
-        time.sleep(30 if mode == "hanging" else self.server.delay_s)
+        self.server.gate.pass_through()
+        if mode == "hanging":
+            time.sleep(30)
         text = {"empty": "", "unreadable": "I would rather not say."}.get(mode, _judge(body["messages"][-1]["content"]))
         message = {"role": "assistant", "content": text}
         choice = {"index": 0, "finish_reason": "stop", "message": message}
@@ -56,7 +78,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(content)))
         self.end_headers()
-        with suppress(BrokenPipeError):  # whoever asked has given up
+        with suppress(ConnectionError):  # whoever asked has given up
             self.wfile.write(content)
 
     def log_message(self, *arguments) -> None:

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.eval.processes import processes_with
-from tests.eval.vision.stub_judge import running
+from tests.eval.processes import wait_until_gone
+from tests.eval.vision.stub_judge import Gate, running
 
 ROOT = Path(__file__).parents[3]
 RECORDS = ("generations.jsonl", "scores.jsonl", "judge.jsonl")
@@ -23,7 +23,10 @@ def count(path):
 
 
 def run_until(config, path, num_lines):
-    """Run the command, and kill it when the file has so many lines; None lets it end."""
+    """Run the command, and kill it when the file has so many lines; None lets it end.
+
+    The server holds its next answer then, so that the file has no more of them however fast this machine is.
+    """
     mark = f"DFT_TEST_RUN={time.monotonic_ns()}"
     environment = os.environ | dict([mark.split("=")])
     command = [sys.executable, "-m", "tests.eval.vision.run_small", str(config)]
@@ -34,17 +37,13 @@ def run_until(config, path, num_lines):
         time.sleep(0.02)
     process.kill()
     process.wait()
-    for _ in range(200):
-        if not processes_with(mark):
-            break
-        time.sleep(0.05)
-    assert not processes_with(mark), "VLMEvalKit outlives the command"
+    wait_until_gone(mark)  # VLMEvalKit's process too
     assert process.returncode == (0 if num_lines is None else -9), log.read_text()[-3000:]
 
 
 @pytest.mark.slow
 def test_a_killed_run_ends_with_the_records_of_an_uninterrupted_one(python, evaluate, tmp_path):
-    with running(delay_s=0.1) as server:
+    with running() as server:
         settings = {
             "model": "vl",
             "tasks": ["mathverse"],
@@ -59,10 +58,13 @@ def test_a_killed_run_ends_with_the_records_of_an_uninterrupted_one(python, eval
         config = tmp_path / "config.yaml"
         config.write_text(yaml.safe_dump(settings | {"out": str(tmp_path / "killed")}))
         folder = tmp_path / "killed/mathverse"
-        run_until(config, folder / "generations.jsonl", 2)
-        assert count(folder / "generations.jsonl") < 5
-        run_until(config, folder / "judge.jsonl", 1)
-        assert count(folder / "scores.jsonl") == 0
+        for name, num_calls, num_lines in (("generations.jsonl", 2, 2), ("judge.jsonl", 4, 1)):  # 5 questions
+            server.gate = Gate(num_calls)
+            run_until(config, folder / name, num_lines)
+            server.gate.open()
+            assert count(folder / name) == num_lines
+            assert count(folder / "scores.jsonl") == 0
+        server.gate = Gate()
         run_until(config, folder, None)
         again = Counter(json.dumps(body, sort_keys=True) for body in server.asked)
     assert set(again) == set(asked) and sum((again - asked).values()) <= 2  # the one in flight at each kill
