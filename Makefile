@@ -62,7 +62,7 @@ check: $(LF)/.ready  ## format, lint, types, import contracts, quick tests (abou
 	$(LF)/bin/ruff check --quiet .
 	$(LF)/bin/mypy -p dft_plugin -p dft_eval
 	$(LF)/bin/lint-imports
-	$(LF)/bin/python -m pytest -q --durations 10 -m "not slow"
+	$(LF)/bin/python -m pytest -q --numprocesses 2 --durations 10 -m "not slow"
 
 test: check $(SWIFT)/.ready $(VLMEVAL)/.ready  ## everything (about half an hour on two cores)
 	OMP_NUM_THREADS=1 $(MAKE) --no-print-directory --jobs 2 --keep-going --output-sync test-llamafactory test-evaluation test-ms-swift

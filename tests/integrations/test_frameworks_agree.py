@@ -74,7 +74,9 @@ def inputs(tmp_path_factory):
 def test_per_step_losses(inputs, swift_histories, loss_type):
     root, model, data = inputs
     settings = {**COMMON, **SAME, "loss_type": loss_type}
-    theirs = history(run_in_process(config(model, data, root / f"llamafactory_{loss_type}", **settings, cutoff_len=512)))
+    theirs = history(
+        run_in_process(config(model, data, root / f"llamafactory_{loss_type}", **settings, cutoff_len=512))
+    )
     ours = [entry for entry in swift_histories[loss_type] if "loss" in entry]
     assert len(ours) == len(theirs) == 6
     for step, (a, b) in enumerate(zip(ours, theirs, strict=True)):
