@@ -53,7 +53,6 @@ class LinearCall:
         weigh: (slice of the kept tokens, their statistics) -> their weights, shape (c,), and the factors of
             their divergence from the reference, shape (c,), or None.
         token_scale: Factor of each kept token's loss, shape (N,), in the dtype of the statistics; or None.
-        divisor: What the summed token losses are divided by.
         logit_scale: Factor of the logits.
         logit_softcap: Bound of the logits, applied after the factor.
         chunk_size: Most rows of logits at a time.
@@ -66,7 +65,6 @@ class LinearCall:
     kept: KeptTokens
     weigh: Weigh
     token_scale: Tensor | None
-    divisor: float
     logit_scale: float
     logit_softcap: float | None
     chunk_size: int
@@ -202,7 +200,7 @@ def _loss_and_gradients(
                 rounding = mix_rows_(logits, ref_logits, factor, anchor, roundings)
                 factor = torch.ones_like(factor)
         grads.add(chunk, logits, h, product.projection, factor * call.logit_scale, rounding)
-    return LinearResult(loss / call.divisor, token_weight, kl, statistics), grads.finished()
+    return LinearResult(loss / call.kept.divisor, token_weight, kl, statistics), grads.finished()
 
 
 class _ChunkLogits(NamedTuple):
@@ -282,7 +280,7 @@ class _Gradients:
         self.hidden: Tensor | None = None
         self.weight: Tensor | None = None
         self.bias: Tensor | None = None
-        self._divisor = call.divisor
+        self._divisor = call.kept.divisor
         self._targets = call.kept.targets
         self._dtypes = [torch.float32 if call.dtype == torch.float16 else x.dtype for x in (hidden, weight)]
         needs_hidden, needs_weight, needs_bias = call.needs_grad

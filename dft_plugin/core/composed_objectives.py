@@ -5,13 +5,12 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import torch
+from torch import Tensor
 
 from dft_plugin.core.objective import Objective, TokenInputs
-from dft_plugin.errors import InputError
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -50,12 +49,16 @@ class Shaped(Objective):
         if self.floor is not None or self.cap is not None:
             weight = weight.clamp(min=self.floor, max=self.cap)
         if self.full_weight_tokens:
-            is_full = (tokens.targets[:, None] == tokens.targets.new_tensor(self.full_weight_tokens)).any(1)
-            weight = weight.masked_fill(is_full, 1.0)
+            for token in self.full_weight_tokens:  # a tensor of them would be copied to the device for each chunk
+                weight = weight.masked_fill(tokens.targets == token, 1.0)
         if self.is_mean_one and weight.numel():
-            mean = weight.mean() if tokens.mean_weight is None else weight.new_tensor(tokens.mean_weight)
-            weight = weight / mean.where(mean > 0, mean.new_ones(()))
+            weight = weight / _mean(weight, tokens.mean_weight)
         return weight
+
+    @property
+    def known_routes(self) -> frozenset[int] | None:
+        """The base's."""
+        return self.base.known_routes
 
     def kl_scale(self, tokens: TokenInputs) -> Tensor | None:
         """The base's."""
@@ -95,12 +98,13 @@ class Routed(Objective):
             needs |= objective.needs
         return frozenset(needs)
 
-    def weight(self, tokens: TokenInputs) -> Tensor:
-        """The weight of each token's own objective, shape (N,).
+    @property
+    def known_routes(self) -> frozenset[int] | None:
+        """The sources with a rule, where no default takes the others."""
+        return frozenset(self.rules) if self.default is None else None
 
-        Raises:
-            InputError: a token from a source without a rule.
-        """
+    def weight(self, tokens: TokenInputs) -> Tensor:
+        """The weight of each token's own objective, shape (N,); the loss refuses those from unknown sources."""
         weight = tokens.token_logps.new_zeros(tokens.token_logps.shape)
         for is_routed, objective in self._masks(tokens):
             weight = objective.weight(tokens).where(is_routed, weight)
@@ -133,15 +137,17 @@ class Routed(Objective):
     def _masks(self, tokens: TokenInputs) -> list[tuple[Tensor, Objective]]:
         routes = tokens.need("routes")
         masks = [(routes == key, objective) for key, objective in self.rules.items()]
-        is_known = routes != routes
+        if self.default is None:
+            return masks
+        is_other = torch.ones_like(routes, dtype=torch.bool)
         for mask, _ in masks:
-            is_known = is_known | mask
-        if self.default is not None:
-            return [*masks, (~is_known, self.default)]
-        if not bool(is_known.all()):
-            unknown = sorted({int(key) for key in routes[~is_known][:5]})
-            raise InputError(
-                f"tokens come from data sources (keys {unknown}) without a rule; the data was tokenized for other "
-                "rules. Tokenize it again, or add a rule for '*'."
-            )
-        return masks
+            is_other = is_other & ~mask
+        return [*masks, (is_other, self.default)]
+
+
+def _mean(weight: Tensor, given: float | None) -> Tensor | float:
+    """The mean to divide by, one where it is zero."""
+    if given is not None:
+        return given if given > 0 else 1.0
+    mean = weight.mean()
+    return mean.where(mean > 0, 1.0)

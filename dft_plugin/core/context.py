@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from dft_plugin.core.objective import Objective, TokenInputs
-from dft_plugin.core.reduction import KeptTokens
+from dft_plugin.core.reduction import DeviceCheck, KeptTokens, keep_tokens
 from dft_plugin.core.row_softmax import OPTIONAL_STATISTICS, RowStatistics
 from dft_plugin.errors import InputError
 
@@ -26,6 +26,7 @@ class TokenContext:
         ref_hidden: The reference's hidden states for the same head, shape (..., T, H); for `linear_loss`.
         ref_logits: The reference's logits, shape (..., T, V); for `logits_loss`.
         mean_weight: What `renormalise: mean_one` divides by; None for the mean weight of the call.
+        checks: What else must hold of the tokens; looked at when the loss is computed.
     """
 
     ref_logps: Tensor | None = None
@@ -34,6 +35,7 @@ class TokenContext:
     ref_hidden: Tensor | None = None
     ref_logits: Tensor | None = None
     mean_weight: float | None = None
+    checks: tuple[DeviceCheck, ...] = ()
 
 
 class KeptContext(NamedTuple):
@@ -64,6 +66,70 @@ class KeptContext(NamedTuple):
         )
 
 
+def kept_tokens(
+    labels: Tensor,
+    context: TokenContext | None,
+    objective: Objective,
+    *,
+    shift: bool,
+    ignore_index: int,
+    vocab_size: int,
+    num_items_in_batch: Tensor | int | float | None,
+) -> KeptTokens:
+    """`keep_tokens` with the sequences that `objective` needs and everything that must hold of the context.
+
+    Raises:
+        InputError: as `keep_tokens`; a token from a data source that `objective` has no rule for.
+    """
+    context = context or TokenContext()
+    segments = None
+    if needs_segments(objective):
+        given = context.segments
+        segments = torch.zeros_like(labels, dtype=torch.long) if given is None else given.detach().to(labels.device)
+        _require_shape(segments, labels, "segments")
+    checks = list(context.checks)
+    if objective.known_routes is not None and context.routes is not None:
+        routes = context.routes.detach().to(labels.device)
+        _require_shape(routes, labels, "routes")
+        checks.append(_unknown_routes(routes, labels != ignore_index, objective.known_routes))
+    return keep_tokens(
+        labels,
+        shift=shift,
+        ignore_index=ignore_index,
+        vocab_size=vocab_size,
+        num_items_in_batch=num_items_in_batch,
+        segments=segments,
+        checks=checks,
+    )
+
+
+def needs_segments(objective: Objective) -> bool:
+    """Whether the call must know which sequence each token belongs to."""
+    return "segments" in objective.needs
+
+
+def _require_shape(values: Tensor, labels: Tensor, name: str) -> None:
+    if values.shape != labels.shape:
+        raise InputError(
+            f"{name} has shape {tuple(values.shape)}, the labels {tuple(labels.shape)}; they must be equal."
+        )
+
+
+def _unknown_routes(routes: Tensor, is_kept: Tensor, known: frozenset[int]) -> DeviceCheck:
+    is_unknown = torch.ones_like(routes, dtype=torch.bool)
+    for key in known:
+        is_unknown &= routes != key
+
+    def error() -> InputError:
+        keys = sorted(set(routes[is_unknown & is_kept].tolist()))[:5]
+        return InputError(
+            f"tokens come from data sources (keys {keys}) without a rule; the data was tokenized for other "
+            "rules. Tokenize it again, or add a rule for '*'."
+        )
+
+    return DeviceCheck(is_unknown, error)
+
+
 def select_context(
     context: TokenContext | None, objective: Objective, kept: KeptTokens, dtype: torch.dtype
 ) -> KeptContext:
@@ -84,18 +150,11 @@ def select_context(
             )
         return kept.select(values.detach().to(device), name)
 
-    segments, num_segments = None, 0
-    if "segments" in objective.needs:
-        row_of = kept.rows // kept.kept.shape[-1]
-        within = torch.zeros_like(row_of) if context.segments is None else select("segments").long()
-        # numbers that neighbours do not share, made 0, 1, 2 ...
-        keys, segments = torch.unique(torch.stack((row_of, within), 1), dim=0, return_inverse=True)
-        num_segments = keys.shape[0]
     return KeptContext(
         targets=kept.targets,
         ref_logps=select("ref_logps").to(dtype) if "ref_logps" in objective.needs else None,
-        segments=segments,
-        num_segments=num_segments,
+        segments=kept.segments,
+        num_segments=kept.num_segments,
         routes=select("routes").long() if "routes" in objective.needs else None,
         mean_weight=context.mean_weight,
     )

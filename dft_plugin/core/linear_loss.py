@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from dft_plugin.core.chunked_linear import LinearCall, Weigh, chunked_linear_loss
-from dft_plugin.core.context import KeptContext, TokenContext, depends_on_all_tokens, select_context
+from dft_plugin.core.context import KeptContext, TokenContext, depends_on_all_tokens, kept_tokens, select_context
 from dft_plugin.core.objectives import Objective, as_objective
-from dft_plugin.core.reduction import LossOutput, denominator, keep_tokens
+from dft_plugin.core.reduction import LossOutput
 from dft_plugin.core.row_softmax import RowStatistics
 from dft_plugin.errors import InputError
 
@@ -76,13 +76,20 @@ def linear_loss(
     dtype = _product_dtype(hidden, weight)
     objective = as_objective(objective)
     labels = labels.to(hidden.device)
-    kept = keep_tokens(labels, shift=shift, ignore_index=ignore_index, vocab_size=weight.shape[0])
+    kept = kept_tokens(
+        labels,
+        context,
+        objective,
+        shift=shift,
+        ignore_index=ignore_index,
+        vocab_size=weight.shape[0],
+        num_items_in_batch=num_items_in_batch,
+    )
     scale = None
     if token_scale is not None:
         scale = kept.select(token_scale.detach().to(hidden.device), "token_scale").to(
             torch.promote_types(dtype, torch.float32)
         )
-    divisor = float(denominator(num_items_in_batch, kept.rows.numel()))
     is_training = torch.is_grad_enabled()
     needs_grad = (
         is_training and hidden.requires_grad,
@@ -103,7 +110,6 @@ def linear_loss(
         kept=kept,
         weigh=weigh,
         token_scale=scale,
-        divisor=divisor,
         logit_scale=float(logit_scale),
         logit_softcap=logit_softcap,
         chunk_size=chunk_size or default_chunk_size(weight, is_head_trained=needs_grad[1]),
@@ -121,7 +127,6 @@ def linear_loss(
         result.token_weight,
         is_top=result.statistics.is_top,
         scale=scale,
-        divisor=divisor,
         entropy=result.statistics.entropy,
         kl=result.kl,
     )

@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from dft_plugin.core.context import TokenContext, select_context
+from dft_plugin.core.context import TokenContext, kept_tokens, select_context
 from dft_plugin.core.objectives import Objective, as_objective
-from dft_plugin.core.reduction import KeptTokens, LossOutput, denominator, keep_tokens
+from dft_plugin.core.reduction import KeptTokens, LossOutput
 from dft_plugin.core.row_softmax import RowStatistics, top_entropy
 from dft_plugin.errors import InputError
 
@@ -54,8 +54,15 @@ def logits_loss(
         )
     objective = as_objective(objective)
     labels = labels.to(logits.device)
-    kept = keep_tokens(labels, shift=shift, ignore_index=ignore_index, vocab_size=logits.shape[-1])
-    divisor = denominator(num_items_in_batch, kept.rows.numel())
+    kept = kept_tokens(
+        labels,
+        context,
+        objective,
+        shift=shift,
+        ignore_index=ignore_index,
+        vocab_size=logits.shape[-1],
+        num_items_in_batch=num_items_in_batch,
+    )
     rows = logits.reshape(-1, logits.shape[-1]).index_select(0, kept.rows)
     if rows.dtype != torch.float64:
         rows = rows.float()  # bf16 keeps 8 significant bits; log-probs would be off by about 1e-2
@@ -74,14 +81,13 @@ def logits_loss(
     if kl_scale is not None:
         kl = _divergence(rows, _reference_rows(context, logits, kept))
         token_loss = token_loss + kl_scale * kl
-    loss = (token_loss if scale is None else token_loss * scale).sum() / divisor
+    loss = (token_loss if scale is None else token_loss * scale).sum() / kept.divisor
     return kept.output(
         loss,
         nll,
         weight,
         is_top=statistics.is_top,
         scale=scale,
-        divisor=divisor,
         entropy=statistics.entropy,
         kl=kl,
     )

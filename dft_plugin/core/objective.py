@@ -94,6 +94,11 @@ class Objective:
         """
         return frozenset()
 
+    @property
+    def known_routes(self) -> frozenset[int] | None:
+        """Keys of the data sources that the objective takes; None for any."""
+        return None
+
     def weight(self, tokens: TokenInputs) -> Tensor:
         """Weight of each kept token, shape (N,), the dtype of `tokens.token_logps`, detached."""
         raise NotImplementedError

@@ -1,7 +1,12 @@
-"""The only place that shifts labels, masks, counts and normalises."""
+"""The only place that shifts labels, masks, counts and normalises; and the only one that waits for the device.
+
+What the host must know of a call (how many tokens are kept, whether the labels are in range, the divisor, how many
+sequences there are, whether anything is wrong with what came along) is fetched in one transfer.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -40,6 +45,18 @@ class LossOutput:
     token_kl: Tensor | None = None
 
 
+class DeviceCheck(NamedTuple):
+    """A condition on the tokens of a call, looked at together with all others.
+
+    Attributes:
+        is_wrong: bool; a scalar, or of each label, shape (..., T), aligned with the labels: then kept ones count.
+        error: Makes what to raise where it is.
+    """
+
+    is_wrong: Tensor
+    error: Callable[[], Exception]
+
+
 class KeptTokens(NamedTuple):
     """The positions that carry loss.
 
@@ -48,12 +65,18 @@ class KeptTokens(NamedTuple):
         targets: Their next tokens, int64, shape (N,).
         kept: Mask over the labels' own shape (..., T), True at `rows`.
         is_shifted: Whether position t predicts label t + 1.
+        divisor: What the summed token losses are divided by.
+        segments: Number of each kept token's sequence, from 0, int64, shape (N,); None where it was not asked for.
+        num_segments: How many sequences have kept tokens.
     """
 
     rows: Tensor
     targets: Tensor
     kept: Tensor
     is_shifted: bool
+    divisor: float
+    segments: Tensor | None = None
+    num_segments: int = 0
 
     def select(self, values: Tensor, name: str) -> Tensor:
         """Values of the kept targets, shape (N,), from a tensor aligned with the labels (..., T)."""
@@ -72,7 +95,6 @@ class KeptTokens(NamedTuple):
         *,
         is_top: Tensor,
         scale: Tensor | None,
-        divisor: Tensor | float,
         entropy: Tensor | None = None,
         kl: Tensor | None = None,
     ) -> LossOutput:
@@ -84,7 +106,6 @@ class KeptTokens(NamedTuple):
             weight: The objective's weights, shape (N,).
             is_top: Whether no other token was likelier than the target, shape (N,).
             scale: The kept tokens' `token_scale`, shape (N,), or None.
-            divisor: What `loss` was divided by.
             entropy: Entropy of each kept token, shape (N,), or None.
             kl: KL(reference || model) of each kept token, shape (N,), or None.
         """
@@ -96,7 +117,7 @@ class KeptTokens(NamedTuple):
             token_is_top=self._spread(is_top).bool(),
             num_tokens=self.rows.numel(),
             kept=self._trim(self.kept),
-            plain_loss=(nll if scale is None else nll * scale).sum() / divisor,
+            plain_loss=(nll if scale is None else nll * scale).sum() / self.divisor,
             token_entropy=None if entropy is None else self._spread(entropy),
             token_kl=None if kl is None else self._spread(kl.detach()),
         )
@@ -110,7 +131,16 @@ class KeptTokens(NamedTuple):
         return values[..., :-1] if self.is_shifted else values
 
 
-def keep_tokens(labels: Tensor, *, shift: bool, ignore_index: int, vocab_size: int) -> KeptTokens:
+def keep_tokens(
+    labels: Tensor,
+    *,
+    shift: bool,
+    ignore_index: int,
+    vocab_size: int,
+    num_items_in_batch: Tensor | int | float | None = None,
+    segments: Tensor | None = None,
+    checks: Sequence[DeviceCheck] = (),
+) -> KeptTokens:
     """Positions that carry loss, with their targets.
 
     Args:
@@ -119,46 +149,96 @@ def keep_tokens(labels: Tensor, *, shift: bool, ignore_index: int, vocab_size: i
             False where they were shifted already.
         ignore_index: The label that means "no loss here".
         vocab_size: Rows of the vocabulary projection.
+        num_items_in_batch: Kept tokens of the whole optimiser step; None divides by those of this call. A global
+            count makes micro-batches, ranks and packing add up to the same loss whatever the split.
+        segments: Any number that differs between neighbouring sequences of a row, int64, shape (..., T), aligned with
+            the labels; None where sequences need no number.
+        checks: What else must hold.
 
     Raises:
+        InputError: labels that are no ids; a count that is not one positive number although tokens were kept.
         LabelOutOfRangeError: a kept label outside [0, vocab_size).
     """
     if labels.is_floating_point() or labels.dtype == torch.bool:
         raise InputError(f"labels have dtype {labels.dtype}; integer token ids are accepted.")
     targets = _shift_left(labels, fill=ignore_index) if shift else labels
     kept = targets != ignore_index
-    rows = kept.reshape(-1).nonzero().squeeze(1)
-    targets = targets.reshape(-1).index_select(0, rows).long()
-    if targets.numel():
-        low, high = (int(bound) for bound in torch.aminmax(targets))
-        if low < 0 or high >= vocab_size:
-            raise LabelOutOfRangeError(
-                f"labels span [{low}, {high}] but the vocabulary has {vocab_size} rows (ignore_index={ignore_index}). "
-                "Resize the embeddings to the tokenizer, or mask these labels."
-            )
-    return KeptTokens(rows, targets, kept, shift)
+    flat, is_kept = targets.reshape(-1), kept.reshape(-1)
+    runs = None if segments is None else _runs(_shift_left(segments, fill=0) if shift else segments, is_kept)
+    facts = [is_kept.sum(), *_bounds(flat, is_kept), *([] if runs is None else [runs.count])]
+    flags = [_flag(check.is_wrong, kept, shift) for check in checks]
+    divisor = _one_number(num_items_in_batch)
+    if isinstance(divisor, Tensor):
+        flags.append(divisor)
+    count, low, high, *others = torch.stack([x.to(labels.device, torch.float64) for x in (*facts, *flags)]).tolist()
+    if isinstance(divisor, Tensor):
+        divisor = others.pop()
+    num_segments = 0 if runs is None else int(others.pop(0))
+    for check, is_wrong in zip(checks, others, strict=True):
+        if is_wrong:
+            raise check.error()
+    if low < 0 or high >= vocab_size:
+        raise LabelOutOfRangeError(
+            f"labels span [{int(low)}, {int(high)}] but the vocabulary has {vocab_size} rows "
+            f"(ignore_index={ignore_index}). Resize the embeddings to the tokenizer, or mask these labels."
+        )
+    if divisor is not None and count and not divisor > 0:
+        raise InputError(f"num_items_in_batch={divisor:g} with {int(count)} kept tokens; it must be positive.")
+    rows = torch.nonzero_static(is_kept, size=int(count)).squeeze(1)
+    return KeptTokens(
+        rows,
+        flat.index_select(0, rows).long(),
+        kept,
+        shift,
+        divisor if divisor is not None and count else max(count, 1.0),
+        None if runs is None else runs.numbers.index_select(0, rows),
+        num_segments,
+    )
 
 
-def denominator(num_items_in_batch: Tensor | int | float | None, num_kept: int) -> Tensor | float:
-    """What the summed token losses are divided by: `num_items_in_batch`, else the kept tokens of this call.
-
-    A global count makes micro-batches, ranks and packing add up to the same loss whatever the split.
+def _one_number(num_items_in_batch: Tensor | int | float | None) -> Tensor | float | None:
+    """The count as a scalar, where it is on a device a tensor still.
 
     Raises:
-        InputError: more than one value, or not positive although tokens were kept.
+        InputError: more than one value.
     """
-    if num_items_in_batch is None:
-        return float(max(num_kept, 1))
-    if isinstance(num_items_in_batch, Tensor):
-        if num_items_in_batch.numel() != 1:
-            raise InputError(
-                f"num_items_in_batch has shape {tuple(num_items_in_batch.shape)}; one count for the whole batch is "
-                "accepted. DataParallel passes several: launch one process per device with torchrun instead."
-            )
-        num_items_in_batch = num_items_in_batch.reshape(())
-    if num_kept and num_items_in_batch <= 0:
-        raise InputError(f"num_items_in_batch={num_items_in_batch} with {num_kept} kept tokens; it must be positive.")
-    return num_items_in_batch if num_kept else 1.0
+    if not isinstance(num_items_in_batch, Tensor):
+        return None if num_items_in_batch is None else float(num_items_in_batch)
+    if num_items_in_batch.numel() != 1:
+        raise InputError(
+            f"num_items_in_batch has shape {tuple(num_items_in_batch.shape)}; one count for the whole batch is "
+            "accepted. DataParallel passes several: launch one process per device with torchrun instead."
+        )
+    return num_items_in_batch.detach().reshape(())
+
+
+def _bounds(targets: Tensor, is_kept: Tensor) -> tuple[Tensor, Tensor]:
+    """Lowest and highest kept target, 0 where none is kept."""
+    if not targets.numel():
+        return is_kept.sum(), is_kept.sum()
+    low, high = torch.aminmax(targets.where(is_kept, 0))
+    return low, high
+
+
+def _flag(is_wrong: Tensor, kept: Tensor, is_shifted: bool) -> Tensor:
+    if not is_wrong.dim():
+        return is_wrong
+    return ((_shift_left(is_wrong, fill=0) if is_shifted else is_wrong).to(kept.device) & kept).any()
+
+
+class _Runs(NamedTuple):
+    """Number of each position's sequence among those with kept tokens, (positions,), and how many these are."""
+
+    numbers: Tensor
+    count: Tensor
+
+
+def _runs(segments: Tensor, is_kept: Tensor) -> _Runs:
+    starts = torch.ones_like(segments, dtype=torch.bool)  # a row begins a sequence
+    starts[..., 1:] = segments[..., 1:] != segments[..., :-1]
+    runs = starts.reshape(-1).cumsum(0)
+    is_used = runs.new_zeros(runs.numel() + 1).index_add_(0, runs, is_kept.long()) > 0
+    return _Runs((is_used.cumsum(0) - 1).index_select(0, runs), is_used.sum())
 
 
 def _shift_left(values: Tensor, *, fill: int) -> Tensor:

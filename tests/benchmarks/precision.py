@@ -53,7 +53,7 @@ def measure(states: RealStates, args: argparse.Namespace) -> list[dict[str, obje
             for name in ("ours", *(["native"] if objective in ("dft", "sft") else [])):
                 found = gradients(shifted(states, shift, dtype), dtype, objective, is_native=name == "native")
                 row[name] = {
-                    part: float(((a - b).norm() / b.norm()))
+                    part: float((a - b).norm() / b.norm())
                     for part, a, b in zip(("dh", "dw"), found, truth, strict=True)
                 }
             rows.append(row)

@@ -132,7 +132,7 @@ def test_wide_logits_are_the_plain_product(dtype, with_bias):
     hidden, weight, labels = batch(3, dtype)
     bias = torch.randn(V, dtype=dtype) if with_bias else None
     kept = keep_tokens(labels, shift=False, ignore_index=-100, vocab_size=V)
-    call = LinearCall(kept, None, None, 1.0, 1.0, None, N, dtype, (True, True, with_bias))
+    call = LinearCall(kept, None, None, 1.0, None, N, dtype, (True, True, with_bias))
     logits, targets, pivots = _Product(weight, bias, call).into(hidden.new_empty(N, V), hidden, labels)
     expected = hidden @ weight.T if bias is None else torch.addmm(bias, hidden, weight.T)
     assert pivots is None
