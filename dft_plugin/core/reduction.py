@@ -165,7 +165,7 @@ def keep_tokens(
     kept = targets != ignore_index
     flat, is_kept = targets.reshape(-1), kept.reshape(-1)
     runs = None if segments is None else _runs(_shift_left(segments, fill=0) if shift else segments, is_kept)
-    facts = [is_kept.sum(), *_bounds(flat, is_kept), *([] if runs is None else [runs.count])]
+    facts = [is_kept.sum(), *_bounds(flat, is_kept), *([] if runs is None else [runs.num_used])]
     flags = [_flag(check.is_wrong, kept, shift) for check in checks]
     divisor = _one_number(num_items_in_batch)
     if isinstance(divisor, Tensor):
@@ -230,7 +230,7 @@ class _Runs(NamedTuple):
     """Number of each position's sequence among those with kept tokens, (positions,), and how many these are."""
 
     numbers: Tensor
-    count: Tensor
+    num_used: Tensor
 
 
 def _runs(segments: Tensor, is_kept: Tensor) -> _Runs:

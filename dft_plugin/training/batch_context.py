@@ -12,6 +12,7 @@ from torch import Tensor
 from dft_plugin.core.context import TokenContext
 from dft_plugin.core.label_tags import MAX_TOKENS, TaggedLabels, untag_labels
 from dft_plugin.core.objective import Objective
+from dft_plugin.core.reduction import DeviceCheck
 from dft_plugin.errors import InputError
 from dft_plugin.training.loss_head import LossHead
 from dft_plugin.training.mean_weight import MeanWeight
@@ -46,12 +47,12 @@ class BatchContext:
             yield inputs
             return
         tagged = untag_labels(labels)
-        _require_tags(labels, tagged, objective)
         before = self._tokens
         self._tokens = TokenContext(
             ref_logps=tagged.ref_logps,
             segments=tagged.segments,
             routes=tagged.routes if "routes" in carries else None,
+            checks=(_untagged(labels, tagged, objective),),
         )
         try:
             yield {**inputs, "labels": tagged.labels}
@@ -86,15 +87,18 @@ class BatchContext:
             self._tokens = before
 
 
-def _require_tags(labels: Tensor, tagged: TaggedLabels, objective: Objective) -> None:
+def _untagged(labels: Tensor, tagged: TaggedLabels, objective: Objective) -> DeviceCheck:
+    """Labels that do not carry what the objective needs; looked at where the loss waits for the device anyway."""
     kept = labels != -100
-    if not bool(kept.any()):
-        return
-    is_bare = bool((labels < MAX_TOKENS).all())
-    has_no_reference = "ref_logps" in objective.needs and bool(tagged.ref_logps[kept].isnan().any())
-    has_no_route = "routes" in objective.needs and bool((tagged.routes[kept] == 0).any())
-    if is_bare or has_no_reference or has_no_route:
-        raise InputError(
+    is_wrong = ~(kept & (labels >= MAX_TOKENS)).any() & kept.any()  # no label has a tag at all
+    if "ref_logps" in objective.needs:
+        is_wrong |= (kept & tagged.ref_logps.isnan()).any()
+    if "routes" in objective.needs:
+        is_wrong |= (kept & (tagged.routes == 0)).any()
+    return DeviceCheck(
+        is_wrong,
+        lambda: InputError(
             f"the labels do not carry what objective {objective.name!r} needs of each token: the data was tokenized "
             "for another loss_config. Tokenize it again (remove tokenized_path, or the cached dataset)."
-        )
+        ),
+    )
