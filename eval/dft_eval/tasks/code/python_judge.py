@@ -73,8 +73,21 @@ class SubSet(set):  # type: ignore[type-arg]
     """A set of another type than set."""
 
 
+FAILURES = ("raised", "syntax", "oom")
+"""What a program's process may say went wrong; whether it passes is not its to say."""
+
+
 class ProgramError(Exception):
-    """The function under test raised, or answered nothing."""
+    """The function under test raised, or answered nothing.
+
+    Args:
+        text: A line for people.
+        kind: One of `FAILURES`.
+    """
+
+    def __init__(self, text: str, kind: str = "raised") -> None:
+        super().__init__(text)
+        self.kind = kind
 
 
 class ProgramTimeoutError(Exception):
@@ -221,9 +234,14 @@ class Program:
         self._calls, self._replies, self._unread = calls_in, replies_out, bytearray()
         self._clock = ((~self._pid) << 3) | 2  # the kernel's name of another process's CPU clock
 
-    def start(self) -> str:
-        """Wait until the source has run; returns what went wrong, empty where nothing did."""
-        return str(self._receive(math.inf))
+    def start(self) -> None:
+        """Wait until the source has run.
+
+        Raises:
+            ProgramError: it failed.
+        """
+        if self._receive(math.inf) != ["ready"]:
+            raise ProgramError("the program wrote into its judge's pipe")
 
     def call(self, arguments: Any, cpu_limit_s: float = math.inf, *, is_brief: bool = False) -> Any:
         """The function's answer; where `is_brief`, a long text as a `LongText`.
@@ -235,13 +253,13 @@ class Program:
         try:
             _write(self._calls, [is_brief, encode(arguments)])
             reply = self._receive(cpu_limit_s)
-            if not isinstance(reply, list) or len(reply) != 1:
-                raise ProgramError(str(reply)[:300])
-            return decode(reply[0])
+            if len(reply) != 2 or reply[0] != "answer":
+                raise ProgramError("the program wrote into its judge's pipe")
+            return decode(reply[1])
         except (BrokenPipeError, ValueError, TypeError, ArithmeticError, RecursionError) as error:
             raise ProgramError(f"{type(error).__name__}: {error}"[:300]) from error
 
-    def _receive(self, cpu_limit_s: float) -> Any:
+    def _receive(self, cpu_limit_s: float) -> list[Any]:
         started = self._cpu_s()
         began = time.monotonic()
         while not self._unread.endswith(b"\n"):
@@ -256,9 +274,15 @@ class Program:
                 raise ProgramTimeoutError(f"more than {cpu_limit_s:.1f} CPU-s for one call")
         line, self._unread = bytes(self._unread), bytearray()
         try:
-            return json.loads(line)  # two lines at once are no JSON
+            reply = json.loads(line)  # two lines at once are no JSON
         except (ValueError, RecursionError) as error:
             raise ProgramError("the program wrote into its judge's pipe") from error
+        if not isinstance(reply, list):
+            raise ProgramError("the program wrote into its judge's pipe")
+        if reply[:1] == ["failed"]:
+            kind, text = (*reply[1:], "", "")[:2]
+            raise ProgramError(str(text)[:300], kind if kind in FAILURES else "raised")
+        return reply
 
     def _cpu_s(self) -> float:
         try:
@@ -272,7 +296,7 @@ def _serve(source: str, entry_point: str, calls: int, replies: int) -> None:
     null = os.open("/dev/null", os.O_RDWR)
     for fd in (0, 1, 2):
         os.dup2(null, fd)
-    reply = ""
+    reply = ["ready"]
     try:
         namespace: dict[str, Any] = {}
         exec(compile(source, "program.py", "exec", dont_inherit=True), namespace)
@@ -293,7 +317,7 @@ def _serve(source: str, entry_point: str, calls: int, replies: int) -> None:
             arguments = decode(told)
             try:
                 answer = function(*arguments)
-                line = json.dumps([encode_briefly(answer) if is_brief else encode(answer)])
+                line = json.dumps(["answer", encode_briefly(answer) if is_brief else encode(answer)])
             except BaseException as error:  # noqa: BLE001
                 line = json.dumps(_describe(error))
             _write_line(replies, line)
@@ -301,14 +325,14 @@ def _serve(source: str, entry_point: str, calls: int, replies: int) -> None:
         os._exit(0)
 
 
-def _describe(error: BaseException) -> str:
+def _describe(error: BaseException) -> list[str]:
     name = type(error).__name__
     kind = "syntax" if isinstance(error, (SyntaxError, UnicodeError)) or "null bytes" in str(error) else "raised"
     kind = "oom" if isinstance(error, MemoryError) else kind
     try:
-        return f"{kind}: {name}: {str(error)[:300]}"
+        return ["failed", kind, f"{name}: {str(error)[:300]}"]
     except BaseException:  # noqa: BLE001 - the program's own exception class may do anything
-        return f"{kind}: {name}"
+        return ["failed", kind, name]
 
 
 def _write(fd: int, value: Any) -> None:
@@ -336,7 +360,7 @@ def _read_frame() -> Any:
     return json.loads(exactly(int(exactly(16))))
 
 
-def run_tests(program: Program, task: dict[str, Any]) -> str:
+def run_tests(program: Program, task: dict[str, Any]) -> tuple[str, str]:
     """HumanEval: run the benchmark's test source against the function; returns the verdict."""
     namespace: dict[str, Any] = {}
     exec(compile(task["context"], "prompt.py", "exec"), namespace)
@@ -350,13 +374,13 @@ def run_tests(program: Program, task: dict[str, Any]) -> str:
         if task["check"]:
             namespace["check"](candidate)
     except ProgramError as error:
-        return str(error)
+        return error.kind, str(error)
     except (Exception, SystemExit) as error:  # noqa: BLE001 - a failed assertion, or an answer no test expected
-        return f"wrong: {type(error).__name__}: {str(error)[:200]}"
-    return "passed"
+        return "wrong", f"{type(error).__name__}: {str(error)[:200]}"
+    return "passed", ""
 
 
-def run_cases(program: Program, task: dict[str, Any]) -> str:
+def run_cases(program: Program, task: dict[str, Any]) -> tuple[str, str]:
     """EvalPlus: call the function with every input and compare with the expected output; returns the verdict."""
     atol = task["atol"]
     for index, (arguments, expected, limit_s) in enumerate(
@@ -374,14 +398,14 @@ def run_cases(program: Program, task: dict[str, Any]) -> str:
                 if not is_right and atol != 0:
                     is_right = type(out) is type(expected) and is_close(out, expected, atol)
         except ProgramTimeoutError as error:
-            return f"timeout: input {index}: {error}"
+            return "timeout", f"input {index}: {error}"
         except ProgramError as error:
-            return f"{error} (input {index})"
+            return error.kind, f"{error} (input {index})"
         except (Exception, SystemExit) as error:  # noqa: BLE001 - an answer that cannot be compared
-            return f"wrong: input {index}: {type(error).__name__}: {str(error)[:200]}"
+            return "wrong", f"input {index}: {type(error).__name__}: {str(error)[:200]}"
         if not is_right:
-            return f"wrong: input {index}: {show(out)} instead of {show(expected)}"
-    return "passed"
+            return "wrong", f"input {index}: {show(out)} instead of {show(expected)}"
+    return "passed", ""
 
 
 def record_outputs(program: Program, task: dict[str, Any]) -> Any:
@@ -403,21 +427,22 @@ def main() -> None:
     program = Program(under_test["program"], under_test["entry_point"])
     task = _read_frame()
     verdicts: dict[str, Any] = {}
+    failure: tuple[str, str] | None = None
     try:
-        problem = program.start()
+        program.start()
     except ProgramError as error:
-        problem = f"raised: {error}"
+        failure = error.kind, str(error)
     for name, part in task["parts"].items():
-        if problem:
-            verdicts[name] = problem
+        if failure is not None:
+            verdicts[name] = failure
         elif part["mode"] == "tests":
             verdicts[name] = run_tests(program, part)
         elif part["mode"] == "record":
             verdicts[name] = record_outputs(program, part)
         else:
             verdicts[name] = run_cases(program, part)
-        if verdicts[name] != "passed" and isinstance(verdicts[name], str):
-            problem = verdicts[name]  # what comes after is not asked
+        if isinstance(verdicts[name], tuple) and verdicts[name][0] != "passed":
+            failure = verdicts[name]  # what comes after is not asked
     sys.stdout.write(json.dumps({"nonce": task["nonce"], "verdicts": verdicts}))
     sys.stdout.flush()
     os._exit(0)

@@ -69,7 +69,7 @@ def judge_python(
     """
     outcome, told = ask_judge(program, entry_point, parts, limits)
     if told is not None:
-        return {name: verdict_of(str(told[name])) for name in parts}
+        return {name: verdict_of(*told[name]) for name in parts}
     return dict.fromkeys(parts, _without_answer(outcome))
 
 
@@ -97,10 +97,14 @@ def ask_judge(
     return outcome, told["verdicts"]
 
 
-def verdict_of(line: str) -> Verdict:
-    """The judge's line as a verdict."""
-    status = _STATUS_OF_KIND.get(line.partition(":")[0], "runtime_error")
-    return Verdict(status, re.sub(r"0x[0-9a-f]+", "0x", line)[:300])
+def verdict_of(kind: str, message: str) -> Verdict:
+    """What the judge says, as a verdict.
+
+    Args:
+        kind: The judge's own word, never the program's.
+        message: A line for people; nothing is read from it.
+    """
+    return Verdict(_STATUS_OF_KIND[kind], re.sub(r"0x[0-9a-f]+", "0x", message)[:300])
 
 
 def _without_answer(outcome: Outcome) -> Verdict:
