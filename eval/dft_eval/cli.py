@@ -32,14 +32,14 @@ RayAddress = Annotated[
 @app.command("list", epilog="Example: dft eval list --json")
 def list_tasks(as_json: Json = False) -> None:
     """List the benchmarks, their protocols, and what is missing here to run them."""
-    from dft_eval.run.listing import list_catalog, print_catalog
+    from dft_eval.run.listing import format_catalog, list_catalog
     from dft_eval.tasks.catalog import TASKS
 
     rows = list_catalog(TASKS)
     if as_json:
         _print_json({"tasks": rows})
     else:
-        print_catalog(rows)
+        typer.echo(format_catalog(rows))
 
 
 @app.command(epilog="Example: dft eval run yaml_examples/eval/code.yaml --model runs/code_dft --out runs/eval/code_dft")
@@ -76,8 +76,10 @@ def run(
 
 @app.command(epilog="Example: dft eval score --task humaneval --samples samples.jsonl --out runs/eval/mine")
 def score(
-    task: Annotated[str, typer.Option(help="Name of the benchmark; see: dft eval list.")],
-    samples: Annotated[Path, typer.Option(help="JSONL file: sample_id, and completion, program or answer.")],
+    task: Annotated[str, typer.Option(help="Name of the benchmark, or a pattern: 'multipl_e/*'.")],
+    samples: Annotated[
+        Path, typer.Option(help="JSONL file: sample_id, and completion, program or answer; {task} stands for the name.")
+    ],
     out: Annotated[Path, typer.Option(help="The run folder; an interrupted run of the same settings resumes.")],
     protocol: Annotated[
         str | None, typer.Option(help="How answers are read; by default the benchmark's first.")
@@ -93,7 +95,7 @@ def score(
 ) -> None:
     """Score answers made elsewhere."""
     from dft_eval.run.config import load_config
-    from dft_eval.run.score_run import ScoreRequest, score_file
+    from dft_eval.run.score_run import ScoreRequest, score_files
     from dft_eval.run.shards import parse_shard
     from dft_eval.tasks.catalog import TASKS
     from dft_eval.vision.settings import VisionSettings
@@ -101,8 +103,9 @@ def score(
     share = None if shard is None else parse_shard(shard)
     vision = VisionSettings() if config is None else load_config(config).vision
     request = ScoreRequest(task, samples, out, protocol, share, vision)
-    metrics = score_file(request, TASKS, _make_executor(executor, workers, ray_address))
-    _finish(dict(metrics), [metrics], as_json=as_json)
+    runs = score_files(request, TASKS, _make_executor(executor, workers, ray_address))
+    is_one = task in TASKS
+    _finish(dict(runs[str(out)]) if is_one else {"runs": runs}, list(runs.values()), as_json=as_json)
 
 
 @app.command(epilog="Example: dft eval fetch humaneval_plus")

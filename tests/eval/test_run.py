@@ -62,8 +62,9 @@ def test_replayed_answers_give_a_run_folder(tmp_path):
 def test_a_limit_is_marked_as_partial(tmp_path):
     write_samples(tmp_path / "s.jsonl")
     (metrics,) = evaluate(write_config(tmp_path), limit=10).values()
-    assert metrics["n"] == NUM_SAMPLES and metrics["n_missing"] == NUM_SAMPLES - 10 and metrics["headline"] is None
-    assert metrics["incomplete_because"][0] == "--limit 10 of 40 samples"
+    assert metrics["n"] == 10 and metrics["n_missing"] == 0 and metrics["headline"] is None
+    assert metrics["incomplete_because"] == ["--limit 10 of 40 samples"]
+    assert "metrics" not in metrics and metrics["partial_metrics"]["accuracy"]["num_items"] == 10
     with pytest.raises(ChangedRunError, match="limit 10 -> null; prompt_sha256"):
         evaluate(write_config(tmp_path))
 
@@ -145,8 +146,8 @@ def test_unreadable_configurations_are_refused(tmp_path, content):
 
 
 def test_unknown_tasks_and_protocols_are_refused(tmp_path):
-    with pytest.raises(ConfigError, match="task 'humanevol'; known: arithmetic, slow"):
-        evaluate(write_config(tmp_path), tasks=["humanevol"])
+    with pytest.raises(ConfigError, match="task 'arithmetik' is unknown; did you mean arithmetic; all"):
+        evaluate(write_config(tmp_path), tasks=["arithmetik"])
     with pytest.raises(ConfigError, match="protocol 'x' of arithmetic; accepted: text, messages"):
         evaluate(write_config(tmp_path, protocol="x"))
 
@@ -155,7 +156,41 @@ def test_prompts_are_never_turned_into_another_form(tmp_path):
     with pytest.raises(ConfigError, match="asks in the form of chat"):
         evaluate(write_config(tmp_path, protocol="messages"))
     with pytest.raises(ConfigError, match="Set `interface: completion`"):
-        evaluate(write_config(tmp_path, interface="chat"))
+        evaluate(write_config(tmp_path, interface="chat", protocol="text"))
+
+
+class Chatty(Arithmetic):
+    name = "chatty/sums"
+    domain = "talk"
+
+
+MIXED = {**CATALOG, "chatty/sums": Chatty}
+
+
+@pytest.mark.parametrize("key", ["chatty/sums", "chatty/*", "talk"])
+def test_interface_and_protocol_are_chosen_by_benchmark_pattern_or_domain(tmp_path, key):
+    write_samples(tmp_path / "s.jsonl")
+    path = write_config(tmp_path, tasks=["arithmetic", "chatty/*"], interface={"*": "completion", key: "chat"})
+    runs = {metrics["task"]: metrics["protocol"] for metrics in evaluate(path, catalog=MIXED).values()}
+    assert runs == {"arithmetic": "text", "chatty/sums": "messages"}  # the first protocol that fits the interface
+    settings = json.loads((tmp_path / "runs/chatty/sums/run.json").read_text())["settings"]
+    assert settings["interface"] == "chat"
+    path = write_config(tmp_path, tasks=["chatty/*"], interface="chat", protocol={key: "text"})
+    with pytest.raises(ConfigError, match="Set `interface: completion`, or choose `protocol: messages`"):
+        evaluate(path, catalog=MIXED)
+
+
+@pytest.mark.parametrize(
+    ("changes", "complaint"),
+    [
+        ({"interface": {"test": "completion", "tset": "chat"}}, "'tset' is neither a benchmark nor a domain; did you"),
+        ({"protocol": {"arithmetics": "text"}}, "protocol: 'arithmetics' is neither .* did you mean arithmetic"),
+        ({"interface": {"slow": "chat"}}, r"interface: says nothing about arithmetic \(test\); it has slow"),
+    ],
+)
+def test_choices_that_reach_nothing_are_refused(tmp_path, changes, complaint):
+    with pytest.raises(ConfigError, match=complaint):
+        evaluate(write_config(tmp_path, **changes))
 
 
 def test_a_model_that_is_not_there_stops_at_once(tmp_path):

@@ -1,5 +1,6 @@
 """Answers made elsewhere: bad records are named by line, nothing is lost or counted twice."""
 
+import gzip
 import json
 import logging
 
@@ -69,6 +70,25 @@ def test_bad_lines_are_named(tmp_path, line, complaint):
     with pytest.raises(RecordsError, match=r"samples\.jsonl, line 3: ") as caught:
         read(tmp_path, GOOD, b"", line)
     assert complaint in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "complaint"),
+    [
+        (b"\xef\xbb\xbf" + GOOD, "starts with a byte order mark; accepted is UTF-8 .* Run: tail -c [+]4"),
+        (GOOD.decode().encode("utf-16"), "is UTF-16; .* Run: iconv"),
+        (gzip.compress(GOOD), "is compressed with gzip; .* Run: gunzip -c"),
+        (b"[" + GOOD + b"]", "is one JSON array; .* Run: jq"),
+        (b"sample_id,completion\nHumanEval/0,x\n", "line 1: the header of a table .CSV or TSV.; .* Run: python"),
+        (b'"task_id"\t"solution"\r\n', "line 1: the header of a table"),
+        (b'{"task_id": "HumanEval/0", "solution": "x"}', "line 1: task_id: .* EvalPlus .*program: .solution}"),
+        (b'{"task_id": "HumanEval/0", "completion": "x"}', "line 1: task_id: .*completion: .completion}"),
+        (b'{"sample_id": "HumanEval/0" "completion"}', "line 1: Invalid JSON: .* at column 29$"),
+    ],
+)
+def test_other_formats_are_recognised(tmp_path, content, complaint):
+    with pytest.raises(RecordsError, match=rf"samples\.jsonl.*{complaint}"):
+        read(tmp_path, content)
 
 
 def test_an_exact_repetition_is_ignored_and_counted(tmp_path, caplog):

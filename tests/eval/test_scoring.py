@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from dft_eval.errors import ChangedRunError, ConfigError, StoreError
+from dft_eval.errors import ChangedRunError, ConfigError, RecordsError, StoreError
 from dft_eval.run.local_pool import LocalPool
-from dft_eval.run.score_run import ScoreRequest, score_file
+from dft_eval.run.score_run import ScoreRequest, score_file, score_files
 from dft_eval.run.shards import parse_shard
 from tests.eval.arithmetic import CATALOG, NUM_SAMPLES, write_samples
 from tests.eval.processes import wait_until_gone
@@ -76,6 +76,36 @@ def test_missing_answers_leave_no_headline(tmp_path):
     assert metrics["headline"] is None and "metrics" not in metrics and "pass_at_k" not in metrics
     assert metrics["incomplete_because"] == ["10 of 40 answers are missing"]
     assert metrics["partial_metrics"]["accuracy"]["num_items"] == 30
+
+
+def test_repeats_that_count_from_one_are_refused(tmp_path):
+    samples = write_samples(tmp_path / "s.jsonl", repeats=2)
+    samples.write_text(samples.read_text().replace('"repeat": 1', '"repeat": 2').replace('"repeat": 0', '"repeat": 1'))
+    with pytest.raises(RecordsError, match="`repeat` starts at 1; it counts from 0. Subtract 1 from each"):
+        score(tmp_path, samples)
+
+
+def test_a_program_for_a_benchmark_that_reads_none_is_refused(tmp_path):
+    samples = write_samples(tmp_path / "s.jsonl", count=2)
+    samples.write_text(samples.read_text().replace("completion", "program"))
+    with pytest.raises(RecordsError, match="line 1: program: not read by this benchmark; accepted: completion, answer"):
+        score(tmp_path, samples)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_pattern_scores_one_file_for_each_benchmark(tmp_path):
+    write_samples(tmp_path / "arithmetic.jsonl")
+    request = ScoreRequest("*", tmp_path / "{task}.jsonl", tmp_path / "out")
+    with pytest.raises(ConfigError, match=r"slow\.jsonl and 0 more of 2 files are not there"):
+        score_files(request, CATALOG, POOL)
+    write_samples(tmp_path / "slow.jsonl", count=3)
+    runs = score_files(request, CATALOG, POOL)
+    assert {Path(path).name: run["n_missing"] for path, run in runs.items()} == {
+        "arithmetic": 0,
+        "slow": NUM_SAMPLES - 3,
+    }
+    with pytest.raises(ConfigError, match=r"stands for 2 benchmarks, arithmetic first, .* put \{task\} into its name"):
+        score_files(ScoreRequest("*", tmp_path / "slow.jsonl", tmp_path / "b"), CATALOG, POOL)
 
 
 def test_repeats(tmp_path):
@@ -148,7 +178,7 @@ import sys
 from pathlib import Path
 sys.path.insert(0, {root!r})
 from dft_eval.run.local_pool import LocalPool
-from dft_eval.run.score_run import ScoreRequest, score_file
+from dft_eval.run.score_run import ScoreRequest, score_file, score_files
 from tests.eval.arithmetic import CATALOG
 if __name__ == "__main__":
     score_file(ScoreRequest("slow", Path(sys.argv[1]), Path(sys.argv[2])), CATALOG, LocalPool(num_workers=2))

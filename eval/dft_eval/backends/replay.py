@@ -32,8 +32,12 @@ class ReplaySettings(BackendSettings):
 
     def for_task(self, task_name: str) -> BackendSettings:
         """Return the settings with the task's file."""
-        samples = str(self.samples).replace("{task}", task_name.replace("/", "_"))
-        return ReplaySettings(kind="replay", samples=Path(samples))
+        return ReplaySettings(kind="replay", samples=fill_in_task(self.samples, task_name))
+
+
+def fill_in_task(path: Path, task_name: str) -> Path:
+    """Return a path with `{task}` replaced by a benchmark's name, `_` for `/`."""
+    return Path(str(path).replace("{task}", task_name.replace("/", "_")))
 
 
 class ReplayBackend:

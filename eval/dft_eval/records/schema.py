@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
 
 Status = Literal[
     "ok",
@@ -23,6 +25,8 @@ Status = Literal[
     "infra_error",
 ]
 FinishReason = Literal["stop", "length"]
+TEXTS = ("completion", "program", "answer")
+"""Names of an answer's three texts in a file."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +55,9 @@ class Sample:
 
 @dataclass(frozen=True)
 class Answer:
-    """What a model wrote for one sample, or what somebody else recorded; exactly one of the three texts is given.
+    """Text a model wrote for one sample, here or elsewhere; one line of a JSONL file.
+
+    Exactly one of the three texts is given, else ValueError is raised.
 
     Attributes:
         sample_id: The sample's id.
@@ -62,17 +68,31 @@ class Answer:
         finish_reason: `length` where the model ran into its limit; None where nobody recorded it.
     """
 
-    sample_id: str
-    repeat: int = 0
+    sample_id: Annotated[str, Field(min_length=1)]
+    repeat: Annotated[int, Field(ge=0)] = 0
     completion: str | None = None
     program: str | None = None
-    response: str | None = None
+    response: Annotated[str | None, Field(alias="answer")] = None
     finish_reason: FinishReason | None = None
+
+    def __post_init__(self) -> None:
+        given = [name for name, text in self._texts.items() if text is not None]
+        if len(given) != 1:
+            raise ValueError(f"found {' and '.join(given) or 'no text'}; exactly one of {', '.join(TEXTS)} is accepted")
+
+    @property
+    def given(self) -> str:
+        """Name of the text that is given, one of `TEXTS`."""
+        return next(name for name, text in self._texts.items() if text is not None)
 
     @property
     def text(self) -> str:
         """The text that is given, whichever it is."""
-        return next((text for text in (self.completion, self.response, self.program) if text is not None), "")
+        return self._texts[self.given] or ""
+
+    @property
+    def _texts(self) -> dict[str, str | None]:
+        return dict(zip(TEXTS, (self.completion, self.program, self.response), strict=True))
 
 
 @dataclass(frozen=True)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -16,6 +17,8 @@ from dft_eval.records.samples import describe_validation
 from dft_eval.tasks.base import Task, TaskSettings
 from dft_eval.vision.settings import VisionSettings
 
+Choice = TypeVar("Choice", bound=str)
+
 
 class EvalConfig(BaseModel):
     """All of it.
@@ -24,8 +27,9 @@ class EvalConfig(BaseModel):
         models: Folders or names of models, by the name of their folder below `out`; or `model` for one.
         model: One model.
         tasks: Names of benchmarks; `*` stands for anything.
-        protocol: How each benchmark asks and judges; None takes each one's first.
-        interface: `completion` or `chat`; must fit the protocol's prompts.
+        protocol: How each benchmark asks and scores; one for all, or one by benchmark, pattern or domain. None takes
+            the benchmark's first that fits the interface.
+        interface: `completion` or `chat`, for all or by benchmark, pattern or domain; must fit the protocol's prompts.
         backend: Where answers come from.
         sampling: How tokens are drawn.
         out: Below it a run folder a task.
@@ -39,8 +43,8 @@ class EvalConfig(BaseModel):
     models: dict[Annotated[str, Field(pattern=r"^[\w][\w.-]*$")], str] | None = None
     model: Annotated[str, Field(min_length=1)] | None = None
     tasks: Annotated[list[str], Field(min_length=1)]
-    protocol: str | None = None
-    interface: Interface
+    protocol: str | dict[str, str] | None = None
+    interface: Interface | dict[str, Interface]
     backend: AnyBackend
     sampling: SamplingParams = SamplingParams()
     out: Path
@@ -55,14 +59,43 @@ class EvalConfig(BaseModel):
         return self
 
     def arms(self) -> dict[Path, str]:
-        """Models by the folder their runs go to."""
+        """Return the models by the folder their runs go to."""
         if self.models:
             return {self.out / name: model for name, model in self.models.items()}
         return {self.out: self.model or ""}
 
     def settings_of(self, task: type[Task]) -> TaskSettings:
         """Return what a benchmark is told of this configuration."""
-        return TaskSettings(self.backend, self.interface, self.sampling, tuple(self.arms().values()), self.vision)
+        interface = self._interface_of(task)
+        return TaskSettings(self.backend, interface, self.sampling, tuple(self.arms().values()), self.vision)
+
+    def protocol_of(self, task: type[Task]) -> str:
+        """Return a benchmark's protocol: the one set, else its first that fits the interface, else its first."""
+        chosen = _choose(self.protocol, task) if isinstance(self.protocol, dict) else self.protocol
+        if chosen is not None:
+            return chosen
+        wants_chat = self._interface_of(task) == "chat"
+        fitting = [name for name in task.protocols if (name in task.chat_protocols) == wants_chat]
+        return [*fitting, *task.protocols][0]
+
+    def _interface_of(self, task: type[Task]) -> Interface:
+        if not isinstance(self.interface, dict):
+            return self.interface
+        chosen = _choose(self.interface, task)
+        if chosen is None:
+            raise ConfigError(
+                f"interface: says nothing about {task.name} ({task.domain}); it has {', '.join(self.interface)}. "
+                f"Add `{task.domain}: completion` or `{task.domain}: chat`."
+            )
+        return chosen
+
+
+def _choose(choices: Mapping[str, Choice], task: type[Task]) -> Choice | None:
+    """The most particular choice: by the benchmark's name, then by the first pattern, then by its domain."""
+    if task.name in choices:
+        return choices[task.name]
+    patterns = [key for key in choices if key not in (task.domain, "*") and fnmatchcase(task.name, key)]
+    return next((choices[key] for key in (task.name, *patterns, task.domain, "*") if key in choices), None)
 
 
 def load_config(

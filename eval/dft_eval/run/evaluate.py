@@ -17,7 +17,7 @@ from dft_eval.records.store import RunFolder
 from dft_eval.run.config import EvalConfig
 from dft_eval.run.generate import generate_answers
 from dft_eval.run.scoring import finish_run
-from dft_eval.run.selection import Catalog, describe_task, find_missing, open_asked, select_tasks
+from dft_eval.run.selection import Catalog, check_choices, describe_task, find_missing, open_asked, select_tasks
 from dft_eval.run.shards import Shard, check_shards, merge_shards
 from dft_eval.tasks.base import Executor, Task, TaskSettings
 from dft_eval.vision.judge import announce_calls
@@ -59,6 +59,7 @@ def run_evaluation(
     Raises:
         EvalError: unknown names, missing prerequisites, a model that does not answer, a folder of another run.
     """
+    check_choices(config, catalog)
     names = select_tasks(config.tasks, catalog)
     if config.on_missing == "skip":
         skipped = find_missing(config, catalog)
@@ -118,8 +119,11 @@ def _run_model(
 def _plan(name: str, task: Task, model: str, out: Path, config: EvalConfig, shard: Shard | None) -> _Run:
     given = config.settings_of(type(task))
     samples = list(task.samples())
-    asked = samples if config.limit is None else samples[: config.limit]
-    notes = [] if config.limit is None else [f"--limit {config.limit} of {len(samples)} samples"]
+    notes = []
+    if config.limit is not None:
+        notes.append(f"--limit {config.limit} of {len(samples)} samples")
+        samples = samples[: config.limit]
+    asked = samples
     settings = {
         **describe_task(name, task),
         "model": model,

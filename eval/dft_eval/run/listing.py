@@ -1,8 +1,8 @@
-"""What `dft eval` prints for a person."""
+"""Tables that `dft eval` prints."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,17 +13,23 @@ from dft_eval.errors import MissingPrerequisite
 from dft_eval.run.fetch import locate_data
 from dft_eval.run.selection import Catalog
 
+_WIDTH = 80
+_FETCH = "dft eval fetch "
+
 
 def list_catalog(catalog: Catalog) -> list[dict[str, Any]]:
-    """One row a benchmark, with what it lacks on this machine."""
+    """Return one row a benchmark, with what it lacks on this machine."""
     rows = []
     for name, kind in catalog.items():
-        lacks = []
+        lacks, commands = [], []
         try:
             locate_data(name, kind.data_files)
         except MissingPrerequisite as error:
             lacks.append(str(error))
-        lacks += [f"{missing.what}: {missing.install}" for missing in kind(Path(), kind.protocols[0]).missing()]
+            commands.append(f"dft eval fetch {name}")
+        for missing in kind(Path(), kind.protocols[0]).missing():
+            lacks.append(f"{missing.what}: {missing.install}")
+            commands.append(missing.install)
         rows.append(
             {
                 "name": name,
@@ -31,27 +37,45 @@ def list_catalog(catalog: Catalog) -> list[dict[str, Any]]:
                 "protocols": list(kind.protocols),
                 "is_ready": not lacks,
                 "missing": lacks,
+                "commands": commands,
             }
         )
     return rows
 
 
-def print_catalog(rows: Iterable[Mapping[str, Any]]) -> None:
-    """A table."""
-    table = Table("task", "domain", "protocols", "ready here")
+def format_catalog(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Return one line of at most 80 columns for each benchmark, then the commands that make the others ready."""
+    commands = list(dict.fromkeys(c for row in rows for c in row["commands"] if not c.startswith(_FETCH)))
+    lines = [("task", "domain", "protocols", "ready")]
     for row in rows:
-        table.add_row(
-            row["name"],
-            row["domain"],
-            ", ".join(row["protocols"]),
-            "yes" if row["is_ready"] else "\n".join(row["missing"]),
-        )
-    Console().print(table)
+        needs = ["fetch"] if any(c.startswith(_FETCH) for c in row["commands"]) else []
+        needs += [f"[{commands.index(c) + 1}]" for c in row["commands"] if not c.startswith(_FETCH)]
+        lines.append((row["name"], row["domain"], " ".join(row["protocols"]), " ".join(needs) or "yes"))
+    widths = [max(len(line[column]) for line in lines) for column in range(4)]
+    widths[2] = min(widths[2], _WIDTH - widths[0] - widths[1] - widths[3] - 6)
+    text = [
+        f"{name:<{widths[0]}}  {domain:<{widths[1]}}  {_shorten(protocols, widths[2]):<{widths[2]}}  {ready}"
+        for name, domain, protocols, ready in lines
+    ]
+    if any(row["commands"] and row["commands"][0].startswith(_FETCH) for row in rows):
+        text += ["", "fetch: dft eval fetch TASK"]
+    text += [f"[{number}]: {command}" for number, command in enumerate(commands, start=1)]
+    return "\n".join(text)
+
+
+def _shorten(protocols: str, width: int) -> str:
+    """Whole names only; those that do not fit are counted."""
+    names = protocols.split(" ")
+    for num_shown in range(len(names), 0, -1):
+        shown = " ".join(names[:num_shown]) + (f" +{len(names) - num_shown}" if num_shown < len(names) else "")
+        if len(shown) <= width:
+            return shown
+    return names[0]
 
 
 def print_metrics(runs: Iterable[Mapping[str, Any]]) -> None:
-    """A table, each number with its interval; what is partial says so."""
-    table = Table("task", "protocol", "metric", "value", "95% interval", "n", "what is missing")
+    """Print each number with its interval; what is partial says so."""
+    table = Table("task", "protocol", "metric", "value", "95% interval", "n", "partial because")
     for run in runs:
         columns = run.get("metrics", run.get("partial_metrics", {}))
         because = "; ".join(run["incomplete_because"])

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from dft_eval.backends.replay import fill_in_task
 from dft_eval.backends.resources import Resources
+from dft_eval.errors import ConfigError
 from dft_eval.records.jsonl import encode_record
 from dft_eval.records.provenance import hash_prompts
 from dft_eval.records.samples import answer_key, dump_answer, read_answers
 from dft_eval.records.store import RunFolder
 from dft_eval.run.scoring import finish_run
-from dft_eval.run.selection import Catalog, describe_task, open_task
+from dft_eval.run.selection import Catalog, describe_task, open_task, select_tasks
 from dft_eval.run.shards import Shard, check_shards, merge_shards
 from dft_eval.tasks.base import Executor, TaskSettings
 from dft_eval.vision.settings import VisionSettings
@@ -22,12 +24,12 @@ from dft_eval.vision.settings import VisionSettings
 
 @dataclass(frozen=True)
 class ScoreRequest:
-    """What `dft eval score` is asked for.
+    """Task of `dft eval score`.
 
     Attributes:
-        task: Name of the benchmark.
-        samples: The JSONL file of answers.
-        out: The run folder.
+        task: Name of the benchmark, or a pattern.
+        samples: The JSONL file of answers; `{task}` in it stands for the benchmark's name with `_` for `/`.
+        out: The run folder; of a pattern, the folder above one run folder for each benchmark.
         protocol: How answers become programs; None takes the benchmark's first.
         shard: The share to judge; None judges all, after taking in what shards recorded.
         vision: Who judges, for the protocol `judge`.
@@ -39,6 +41,30 @@ class ScoreRequest:
     protocol: str | None = None
     shard: Shard | None = None
     vision: VisionSettings = field(default_factory=VisionSettings)
+
+
+def score_files(request: ScoreRequest, catalog: Catalog, executor: Executor) -> dict[str, Mapping[str, Any]]:
+    """Score a file of answers for each benchmark that a pattern stands for.
+
+    Returns:
+        The metrics of each run, by its folder; of a plain name one, in `out` itself.
+
+    Raises:
+        EvalError: as `score_file`; also several benchmarks with one file, or a file that is not there.
+    """
+    names = select_tasks([request.task], catalog)
+    if names == [request.task]:
+        return {str(request.out): score_file(request, catalog, executor)}
+    if "{task}" not in str(request.samples):
+        raise ConfigError(
+            f"--task {request.task} stands for {len(names)} benchmarks, {names[0]} first, and --samples names one "
+            f"file; put {{task}} into its name: --samples 'samples/{{task}}.jsonl' reads "
+            f"{fill_in_task(Path('samples/{task}.jsonl'), names[0])}."
+        )
+    requests = [replace(request, task=name, out=request.out / name) for name in names]
+    if absent := [path for name in names if not (path := fill_in_task(request.samples, name)).exists()]:
+        raise ConfigError(f"{absent[0]} and {len(absent) - 1} more of {len(names)} files are not there.")
+    return {str(each.out): score_file(each, catalog, executor) for each in requests}
 
 
 def score_file(request: ScoreRequest, catalog: Catalog, executor: Executor) -> Mapping[str, Any]:
@@ -55,7 +81,7 @@ def score_file(request: ScoreRequest, catalog: Catalog, executor: Executor) -> M
     task.check_settings(given)
     samples = task.samples()
     position = {sample.sample_id: index for index, sample in enumerate(samples)}
-    answers = read_answers(request.samples, position)
+    answers = read_answers(fill_in_task(request.samples, request.task), position, task.texts)
     answers.sort(key=lambda answer: (position[answer.sample_id], answer.repeat))
     digest = hashlib.sha256(b"".join(encode_record(dump_answer(answer)) for answer in answers))
     settings = {

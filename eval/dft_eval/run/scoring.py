@@ -50,7 +50,7 @@ def finish_run(
 
     Args:
         task: The benchmark.
-        samples: All its samples.
+        samples: All that were to be asked.
         folder: The claimed run folder.
         executor: Where to judge.
         num_repeats: Answers each sample must have; None takes the most any sample has.

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from difflib import get_close_matches
 from fnmatch import fnmatchcase
 
 from dft_eval.errors import ConfigError, MissingPrerequisite
@@ -15,7 +16,7 @@ Catalog = Mapping[str, type[Task]]
 
 
 def select_tasks(patterns: Sequence[str], catalog: Catalog) -> list[str]:
-    """Names that match, each once, in the order given; `multipl_e/*` means all languages.
+    """Return the names that match, each once, in the order given; `multipl_e/*` means all languages.
 
     Raises:
         ConfigError: a pattern that matches nothing.
@@ -24,9 +25,15 @@ def select_tasks(patterns: Sequence[str], catalog: Catalog) -> list[str]:
     for pattern in patterns:
         found = [name for name in catalog if fnmatchcase(name, pattern)]
         if not found:
-            raise ConfigError(f"task {pattern!r}; known: {', '.join(catalog)}. See: dft eval list")
+            raise ConfigError(f"task {pattern!r} is unknown{suggest(pattern, catalog)}; all of them: dft eval list")
         names.update(dict.fromkeys(found))
     return list(names)
+
+
+def suggest(name: str, known: Iterable[str]) -> str:
+    """Return `; did you mean ...` with the names that are like the one given, or nothing."""
+    close = get_close_matches(name, list(known), n=3, cutoff=0.5)
+    return f"; did you mean {' or '.join(close)}" if close else ""
 
 
 def open_task(name: str, protocol: str | None, catalog: Catalog) -> Task:
@@ -41,12 +48,15 @@ def open_task(name: str, protocol: str | None, catalog: Catalog) -> Task:
         ConfigError: an unknown name or protocol.
         MissingPrerequisite: data or tools are not there; the message has the commands that get them.
     """
-    (name,) = select_tasks([name], catalog)
+    if name not in catalog:
+        select_tasks([name], catalog)  # an unknown name
+        raise ConfigError(f"task {name!r} stands for several benchmarks; give one of them.")
     kind = catalog[name]
     if protocol is None:
         protocol = kind.protocols[0]
     elif protocol not in kind.protocols:
-        raise ConfigError(f"protocol {protocol!r} of {name}; accepted: {', '.join(kind.protocols)}.")
+        hint = suggest(protocol, kind.protocols)
+        raise ConfigError(f"protocol {protocol!r} of {name}{hint}; accepted: {', '.join(kind.protocols)}.")
     task = kind(locate_data(name, kind.data_files), protocol)
     if missing := task.missing():
         lines = "\n".join(f"  {entry.what}: {entry.install}" for entry in missing)
@@ -61,9 +71,28 @@ def open_asked(name: str, config: EvalConfig, catalog: Catalog) -> Task:
         ConfigError: an unknown name or protocol, or settings the benchmark refuses.
         MissingPrerequisite: something is not there, or the backend cannot ask it.
     """
-    task = open_task(name, config.protocol, catalog)
+    kind = catalog.get(name)
+    task = open_task(name, None if kind is None else config.protocol_of(kind), catalog)
     task.check_settings(config.settings_of(type(task)))
     return task
+
+
+def check_choices(config: EvalConfig, catalog: Catalog) -> None:
+    """Refuse an `interface` or `protocol` for something that is neither a benchmark nor a domain.
+
+    Raises:
+        ConfigError: names it.
+    """
+    domains = {kind.domain for kind in catalog.values()}
+    for option in ("interface", "protocol"):
+        choices = getattr(config, option)
+        for key in choices if isinstance(choices, Mapping) else ():
+            if key not in domains and not any(fnmatchcase(name, key) for name in catalog):
+                hint = suggest(key, [*catalog, *domains])
+                raise ConfigError(
+                    f"{option}: {key!r} is neither a benchmark nor a domain{hint}. "
+                    f"Domains: {', '.join(sorted(domains))}."
+                )
 
 
 def find_missing(config: EvalConfig, catalog: Catalog) -> dict[str, str]:
@@ -73,6 +102,7 @@ def find_missing(config: EvalConfig, catalog: Catalog) -> dict[str, str]:
         ConfigError: an unknown name or protocol.
         MissingPrerequisite: none of the benchmarks can be run.
     """
+    check_choices(config, catalog)
     names = select_tasks(config.tasks, catalog)
     missing: dict[str, str] = {}
     for name in names:

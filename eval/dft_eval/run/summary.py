@@ -27,12 +27,13 @@ def summarise_run(
 ) -> dict[str, Any]:
     """The content of `metrics.json`.
 
-    The denominator is the whole benchmark. Where an answer is missing or could not be judged there is no
-    headline, and the numbers over the rest stand under `partial_metrics` instead of `metrics`.
+    The denominator is all samples that were to be asked: the benchmark, or the first of it with `--limit`. Where an
+    answer is missing or could not be judged there is no headline, and the numbers over the rest stand under
+    `partial_metrics` instead of `metrics`; so they do where there are `notes`.
 
     Args:
         task: The benchmark.
-        samples: All its samples, also those nobody asked.
+        samples: All that were to be asked, also those nobody did.
         answers: What is in `generations.jsonl`.
         scores: What is in `scores.jsonl`.
         num_repeats: Answers each sample must have.

@@ -91,6 +91,8 @@ class Task(ABC):
     protocols: ClassVar[tuple[str, ...]]
     reported: ClassVar[tuple[str, ...]] = ()
     """Columns of `summarise` that a report shows under the headline, in the order of the published table."""
+    texts: ClassVar[tuple[str, ...]] = ("completion", "answer")
+    """Texts of an answer that are read; a file with another one is refused."""
     chat_protocols: ClassVar[tuple[str, ...]] = ()
     """Those of `protocols` that ask in chat messages; the others ask in one text that the model continues."""
 

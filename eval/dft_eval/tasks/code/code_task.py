@@ -39,6 +39,7 @@ class CodeTask(Task):
     domain: ClassVar[str] = "code"
     protocols: ClassVar[tuple[str, ...]] = ("qwen-base", "qwen-chat", "strict")
     chat_protocols: ClassVar[tuple[str, ...]] = ("qwen-chat",)
+    texts: ClassVar[tuple[str, ...]] = ("completion", "program", "answer")
     id_key: ClassVar[str] = "task_id"
     max_new_tokens: ClassVar[int]
     fence_name: ClassVar[str] = "python"
