@@ -30,6 +30,7 @@ import torch
 from torch import Tensor
 
 from dft_plugin.core import row_softmax
+from dft_plugin.core.column_filter import filtered_product
 from dft_plugin.core.reduction import KeptTokens
 from dft_plugin.core.row_kl import kl_rows_, mix_rows_
 from dft_plugin.core.row_softmax import LogitMap, RowStatistics, row_blocks
@@ -60,6 +61,7 @@ class LinearCall:
         needs_grad: Whether hidden, weight and bias need a gradient.
         wants: Which optional statistics `weigh` reads.
         ref_hidden: Hidden states of a frozen reference with the same head, shape (..., T, H), for the divergence.
+        gradient_filter: Bound of `column_filter` for the gradient of hidden; None for the exact one.
     """
 
     kept: KeptTokens
@@ -72,6 +74,7 @@ class LinearCall:
     needs_grad: tuple[bool, bool, bool]
     wants: frozenset[str] = frozenset()
     ref_hidden: Tensor | None = None
+    gradient_filter: float | None = None
 
     @property
     def statistics_dtype(self) -> torch.dtype:
@@ -80,12 +83,16 @@ class LinearCall:
 
 
 class LinearResult(NamedTuple):
-    """Loss (scalar, the only one with a graph) and of each kept token (N,): weight, divergence, statistics."""
+    """Loss (scalar, the only one with a graph) and of each kept token (N,): weight, divergence, statistics.
+
+    `kept_columns` is the mean share of the vocabulary in the gradient of hidden; None without `gradient_filter`.
+    """
 
     loss: Tensor
     token_weight: Tensor
     kl: Tensor | None
     statistics: RowStatistics
+    kept_columns: float | None = None
 
 
 def chunked_linear_loss(hidden: Tensor, weight: Tensor, bias: Tensor | None, call: LinearCall) -> LinearResult:
@@ -200,7 +207,8 @@ def _loss_and_gradients(
                 rounding = mix_rows_(logits, ref_logits, factor, anchor, roundings)
                 factor = torch.ones_like(factor)
         grads.add(chunk, logits, h, product.projection, factor * call.logit_scale, rounding)
-    return LinearResult(loss / call.kept.divisor, token_weight, kl, statistics), grads.finished()
+    loss /= call.kept.divisor
+    return LinearResult(loss, token_weight, kl, statistics, grads.kept_columns), grads.finished()
 
 
 class _ChunkLogits(NamedTuple):
@@ -281,6 +289,10 @@ class _Gradients:
         self.weight: Tensor | None = None
         self.bias: Tensor | None = None
         self._divisor = call.kept.divisor
+        # the gradient of a divergence has columns of either sign, whose sum is no mass
+        self._filter = call.gradient_filter if call.ref_hidden is None else None
+        self._is_bent = call.logit_softcap is not None
+        self._kept_shares: list[float] = []
         self._targets = call.kept.targets
         self._dtypes = [torch.float32 if call.dtype == torch.float16 else x.dtype for x in (hidden, weight)]
         needs_hidden, needs_weight, needs_bias = call.needs_grad
@@ -312,7 +324,7 @@ class _Gradients:
             rounding: What rounding added to the sum of each row of `grad_logits`, shape (c,), or None.
         """
         if self.hidden is not None:
-            grad_hidden = torch.mm(grad_logits, projection)
+            grad_hidden = self._product(grad_logits, projection, factor, self._targets[chunk], rounding)
             if rounding is not None:
                 # The target's entry is the largest and so the worst rounded. Without this, what all rows of the
                 # weight have in common would multiply the sum of the errors.
@@ -325,6 +337,26 @@ class _Gradients:
             for block in row_blocks(grad_logits):
                 rows = grad_logits[block].to(self.bias.dtype)
                 self.bias.addmv_(rows.t(), factor[block], alpha=1 / self._divisor)
+
+    @property
+    def kept_columns(self) -> float | None:
+        """Mean share of the vocabulary in the gradient of hidden; None without a filter."""
+        return sum(self._kept_shares) / len(self._kept_shares) if self._kept_shares else None
+
+    def _product(
+        self, grad_logits: Tensor, projection: Tensor, factor: Tensor, targets: Tensor, rounding: Tensor | None
+    ) -> Tensor:
+        """grad_logits @ projection, shape (c, H), filtered where that was asked for and pays."""
+        if self._filter is not None:
+            if self._is_bent:
+                row_sums = grad_logits.sum(1, dtype=factor.dtype)
+            else:
+                row_sums = torch.zeros_like(factor) if rounding is None else rounding
+            found = filtered_product(grad_logits, projection, factor, targets, row_sums, bound=self._filter)
+            self._kept_shares.append(1.0 if found.product is None else found.kept_share)
+            if found.product is not None:
+                return found.product
+        return torch.mm(grad_logits, projection)
 
     def _add_weight(self, grad_logits: Tensor, h: Tensor, factor: Tensor, *, is_first: bool) -> None:
         assert self.weight is not None

@@ -32,6 +32,7 @@ class LossOutput:
             scalar, detached.
         token_entropy: Entropy over the vocabulary in nats, like `token_nll`; None unless the objective needed it.
         token_kl: KL(reference || model) in nats, like `token_nll`; None unless the objective has such a term.
+        kept_columns: Share of the vocabulary in the gradient of the hidden states; None without `gradient_filter`.
     """
 
     loss: Tensor
@@ -43,6 +44,7 @@ class LossOutput:
     plain_loss: Tensor
     token_entropy: Tensor | None = None
     token_kl: Tensor | None = None
+    kept_columns: float | None = None
 
 
 class DeviceCheck(NamedTuple):
@@ -97,6 +99,7 @@ class KeptTokens(NamedTuple):
         scale: Tensor | None,
         entropy: Tensor | None = None,
         kl: Tensor | None = None,
+        kept_columns: float | None = None,
     ) -> LossOutput:
         """Per-token values (N,) spread over the shape of the labels after shifting.
 
@@ -108,6 +111,7 @@ class KeptTokens(NamedTuple):
             scale: The kept tokens' `token_scale`, shape (N,), or None.
             entropy: Entropy of each kept token, shape (N,), or None.
             kl: KL(reference || model) of each kept token, shape (N,), or None.
+            kept_columns: Share of the vocabulary in the gradient of the hidden states, or None.
         """
         nll, weight = nll.detach(), weight.detach()
         return LossOutput(
@@ -120,6 +124,7 @@ class KeptTokens(NamedTuple):
             plain_loss=(nll if scale is None else nll * scale).sum() / self.divisor,
             token_entropy=None if entropy is None else self._spread(entropy),
             token_kl=None if kl is None else self._spread(kl.detach()),
+            kept_columns=kept_columns,
         )
 
     def _spread(self, values: Tensor) -> Tensor:
