@@ -29,7 +29,9 @@ def draw_curves(rows: Rows) -> bytes:
     """A PNG of the run: NLL, 1 - mean(p), effective tokens, end-of-sequence tokens, classes or routes, and weights."""
     modes = {mode: [row for row in rows if row["mode"] == mode and row["means"]] for mode in _modes(rows)}
     training = modes.get("train", [])
-    figure = Figure(figsize=(12, 7), dpi=110, layout="constrained")
+    figure = Figure(figsize=(12, 7), dpi=110)
+    # fixed margins: a layout engine would draw everything twice
+    figure.subplots_adjust(left=0.08, right=0.99, bottom=0.08, top=0.94, wspace=0.3, hspace=0.28)
     axes = figure.subplots(2, 3).reshape(-1)
 
     for axis, key, label in ((axes[0], "nll", "true mean NLL (nats)"), (axes[1], "one_minus_p", "1 - mean(p)")):
@@ -116,7 +118,7 @@ def _draw_weights(axis: Axes, training: Rows) -> None:
 def _label(axis: Axes, x_label: str, y_label: str) -> None:
     axis.set_xlabel(x_label, fontsize=9)
     axis.set_ylabel(y_label, fontsize=9)
-    axis.tick_params(labelsize=8)
+    axis.tick_params(labelsize=8, which="both")
     axis.spines[["top", "right"]].set_visible(False)
     axis.grid(axis="y", color="#dddddd", linewidth=0.6)
     axis.set_axisbelow(True)

@@ -11,6 +11,8 @@ from typing import Any
 
 import yaml
 
+from tests.integrations.warm_process import freeze_imports
+
 CLI = Path(sys.executable).with_name("llamafactory-cli")
 
 
@@ -54,6 +56,7 @@ def run_in_process(settings: dict[str, Any]) -> Path:
     from llamafactory.train.tuner import run_exp
 
     AcceleratorState._reset_state(True)
+    freeze_imports()
     run_exp(dict(settings))
     return Path(settings["output_dir"])
 

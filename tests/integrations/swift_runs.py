@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.integrations import tiny
+from tests.integrations.warm_process import freeze_imports
 
 ROOT = Path(__file__).parents[2]
 CLI = Path(sys.executable).with_name("swift")
@@ -97,6 +98,7 @@ def run_in_process(settings: dict[str, Any], *, stage: str = "sft") -> list[dict
     from swift import pipelines
 
     AcceleratorState._reset_state(True)
+    freeze_imports()
     if stage == "infer":
         return pipelines.infer_main(arguments(settings))
     main = {"sft": pipelines.sft_main, "pt": pipelines.pretrain_main, "rlhf": pipelines.rlhf_main}[stage]
