@@ -48,6 +48,7 @@ class LossMonitor(TrainerCallback):
             "state": self._loss.state(),
             "path": self._loss.path,
             "path_reason": self._loss.path_reason,
+            "logit_transform": self._loss.transform,
             "framework": self._framework.name,
             "framework_version": self._framework.found,
             "stage": self._stage,
@@ -59,7 +60,7 @@ class LossMonitor(TrainerCallback):
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Banner and record, on the main process.
+        """Banner and record, on the main process; once the path is settled, which may take the first forward.
 
         Raises:
             ConflictError: a resumed run that began with another loss.
@@ -75,14 +76,9 @@ class LossMonitor(TrainerCallback):
                     self._loss.restore(before.get("state", {}))  # absent in records of version 1
         if not state.is_world_process_zero:
             return
-        options = ", ".join(f"{key}={value}" for key, value in self._loss.config.chosen().items())
-        reason = f" ({record['path_reason']})" if record["path_reason"] else ""
-        self._logger.info(
-            f"dft: {self._stage} trainer loss -> {record['loss_type']}{f' ({options})' if options else ''}, "
-            + ("fused in lm_head" if record["path"] == "fused" else f"on the logits path{reason}")
-            + f", in {self._framework.name} {self._framework.found}; eval_loss stays plain cross-entropy"
-        )
-        write_json(path, record)
+        self._loss.announce = lambda: self._announce(path)
+        if self._loss.is_path_settled:
+            self._announce(path)
         checkpoint = args.resume_from_checkpoint
         self._windows.begin(
             Path(args.output_dir),
@@ -90,6 +86,19 @@ class LossMonitor(TrainerCallback):
             previous=Path(checkpoint).parent if isinstance(checkpoint, str) else None,
             warmup_steps=args.get_warmup_steps(state.max_steps),
         )
+
+    def _announce(self, path: Path) -> None:
+        """The banner, and the record in `path`."""
+        record = self.record()
+        options = ", ".join(f"{key}={value}" for key, value in self._loss.config.chosen().items())
+        reason = f" ({record['path_reason']})" if record["path_reason"] else ""
+        transform = f" with {record['logit_transform']}" if record["logit_transform"] else ""
+        self._logger.info(
+            f"dft: {self._stage} trainer loss -> {record['loss_type']}{f' ({options})' if options else ''}, "
+            + (f"fused in lm_head{transform}" if record["path"] == "fused" else f"on the logits path{reason}")
+            + f", in {self._framework.name} {self._framework.found}; eval_loss stays plain cross-entropy"
+        )
+        write_json(path, record)
 
     def window(self, step: int, mode: str, window: Window, *, epoch: float | None = None) -> dict[str, float]:
         """Take in what was gathered since the last log; call on every rank, the main process writes and warns.

@@ -11,12 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from dft_plugin.errors import ConfigError, InputError, MissingPrerequisiteError
+from dft_plugin.errors import ConfigError, InputError, IntegrationError, MissingPrerequisiteError
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from dft_plugin.encoding.encoder import Sample
+    from dft_plugin.training.loss_head import LossHead
 
 logger = logging.getLogger(__name__)
 
@@ -153,12 +154,16 @@ class ScanModel:
         self._device = device
         self.dtype = str(model.dtype).removeprefix("torch.")
         choice = find_head(model)
-        self.path, self.path_reason = ("logits", choice.reason) if choice.head is None else ("fused", "")
-        self._head = None
+        self.path, self.path_reason = "fused", ""
+        self._head: LossHead | None = None
         if choice.head is not None:
             self._head = LossHead(choice.head, chunk_size=None, must_verify=True)
         else:
-            logger.warning("dft scan: logits path, because %s", choice.reason)
+            self._take_logits_path(choice.reason)
+
+    def _take_logits_path(self, reason: str) -> None:
+        self._head, self.path, self.path_reason = None, "logits", reason
+        logger.warning("dft scan: logits path, because %s", reason)
 
     def nlls(self, samples: Sequence[Sample]) -> list[Tensor]:
         """-log p of the targets of each sample, in nats.
@@ -185,6 +190,10 @@ class ScanModel:
         labels = self._padded([sample.labels for sample in samples], longest, fill=-100)
         for key, value in samples[0].tensors.items():
             inputs.setdefault(key, value.to(self._device))
+        if self._head is not None and not self._head.is_proven:
+            reason = self._head.prove(self._model, {**inputs, "labels": labels, "use_cache": False})
+            if reason:
+                self._take_logits_path(reason)
         with torch.no_grad():
             if self._head is None:
                 output = logits_loss(self._model(**inputs, use_cache=False).logits, labels, objective="sft")
@@ -193,8 +202,12 @@ class ScanModel:
                     outputs = self._model(**inputs, use_cache=False)
                 assert head_pass.output is not None
                 output = head_pass.output
-                if bool(output.loss.isfinite()):
-                    head_pass.loss_from(outputs.logits, compare_value=True)
+                head_pass.loss_from(outputs.logits)
+                if bool(head_pass.has_changed):
+                    raise IntegrationError(
+                        "the model changed what lm_head returned otherwise than in its first forward; the loss of "
+                        "these samples may be wrong. Please report this with the output of `dft doctor --json`."
+                    )
         nlls = output.token_nll.double().cpu()
         for sample, row in zip(samples, nlls, strict=True):
             if not bool(row.isfinite().all()):

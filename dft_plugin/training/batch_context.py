@@ -78,9 +78,9 @@ class BatchContext:
         if head is None:
             self._tokens = replace(before, ref_logits=reference_forward(model, inputs))
         else:
-            with head.passing_hidden():
-                ref_hidden = reference_forward(model, inputs)
-            self._tokens = replace(before, ref_hidden=ref_hidden)
+            with head.capturing_hidden() as captured:
+                reference_forward(model, inputs)
+            self._tokens = replace(before, ref_hidden=captured[0])
         try:
             yield
         finally:

@@ -14,6 +14,11 @@ from dft_plugin.errors import ConflictError, IntegrationError
 _NOT_FOR_THE_MODEL = frozenset({"labels", "loss_scale", "channel", "compute_loss_func", "text_position_ids"})
 
 
+def model_inputs(inputs: Mapping[str, Any]) -> dict[str, Any]:
+    """What of a trainer's inputs the model's own forward takes, without labels."""
+    return {key: value for key, value in inputs.items() if key not in _NOT_FOR_THE_MODEL}
+
+
 def require_adapter(model: Any) -> None:
     """Check that `model` can be its own reference.
 
@@ -39,7 +44,7 @@ def reference_forward(model: Any, inputs: Mapping[str, Any]) -> Tensor:
     model.eval()
     try:
         with torch.no_grad(), model.disable_adapter():
-            outputs = model(**{key: value for key, value in inputs.items() if key not in _NOT_FOR_THE_MODEL})
+            outputs = model(**model_inputs(inputs))
     finally:
         for module in was_training:
             module.training = True

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -34,6 +34,7 @@ class TrainerLoss:
         num_training_calls: How often the training loss was computed.
         path: "fused" (inside lm_head, no logits) or "logits".
         path_reason: Why the logits path was taken; empty where it was asked for.
+        announce: Called when the path is settled, which takes the first forward where the fused loss is wanted.
         objective: What is trained, routed and shaped.
         progress: Share of the optimiser steps done; the monitor keeps it.
         mean_weight: Running mean of the weights; None unless they are renormalised.
@@ -44,13 +45,14 @@ class TrainerLoss:
         self.num_training_calls = 0
         self.path = "logits"
         self.path_reason = ""
+        self.announce: Callable[[], None] = lambda: None
         self.objective = config.training_objective()
         self.progress = 0.0
         self.mean_weight = MeanWeight() if config.shared.renormalise else None
         self._head: LossHead | None = None
         self._context = BatchContext()
         self._pass: HeadPass | None = None
-        self._compared_modes: set[str] = set()
+        self._has_changed: Tensor | None = None
         self._placeholders: tuple[int, ...] = ()
         self._input_ids: Tensor | None = None
         self._gathered = GatheredStats()
@@ -96,11 +98,45 @@ class TrainerLoss:
         if choice.head is not None and not self.path_reason:
             self._head = LossHead(choice.head, chunk_size=shared.chunk_size, must_verify=shared.verify)
             self.path = "fused"
-        elif shared.fused is True:
+        else:
+            self._refuse_logits_path()
+
+    def _refuse_logits_path(self) -> None:
+        if self.config.shared.fused is True:
             raise ConflictError(
                 f"fused=true in loss_config, but {self.path_reason}. Write `fused: auto` to train the same objective "
                 "on the logits path, or change the model."
             )
+
+    @property
+    def is_path_settled(self) -> bool:
+        """Whether `path` can no longer change in the mode the model is in."""
+        return self._head is None or self._head.is_proven
+
+    @property
+    def transform(self) -> str:
+        """What the model does to its logits within the fused loss, by its settings; empty where nothing or unknown."""
+        return "" if self._head is None or not self._head.is_proven else self._head.transform.source
+
+    def settle_path(self, model: nn.Module, inputs: Mapping[str, Any]) -> None:
+        """Before the first forward of a mode: prove the fused path, or leave it; every rank must call.
+
+        Args:
+            model: The model without wrappers.
+            inputs: What the trainer hands to its loss.
+
+        Raises:
+            ConflictError: `fused: true` was asked for and cannot be exact.
+        """
+        if self._head is None or self._head.is_proven:
+            return
+        is_first = not self._head.is_proven_anywhere
+        self.path_reason = self._head.prove(model, inputs)
+        if self.path_reason:
+            self._head, self.path = None, "logits"
+            self._refuse_logits_path()
+        if is_first or self.path_reason:
+            self.announce()
 
     @contextmanager
     def forward(
@@ -163,11 +199,15 @@ class TrainerLoss:
     def reference(self, model: Any, inputs: dict[str, Any], *, wants_logits: bool = False) -> Iterator[None]:
         """Around one forward: what the frozen reference says of the same inputs, where the objective asks.
 
+        The first time in each mode, the path is settled before; see `settle_path`.
+
         Args:
             model: The model without wrappers; its adapter is switched off for one forward without gradients.
             inputs: What the model's forward takes.
             wants_logits: As in `forward`.
         """
+        if not wants_logits:
+            self.settle_path(model, inputs)
         head = None if wants_logits else self._head
         with self._context.with_reference(model, inputs, self.objective, head):
             yield
@@ -220,9 +260,10 @@ class TrainerLoss:
             )
         mode = "train" if torch.is_grad_enabled() else "eval"
         if self._pass is not None:
-            loss = self._pass.loss_from(logits, compare_value=mode not in self._compared_modes)
-            self._compared_modes.add(mode)
-            assert self._pass.output is not None
+            loss = self._pass.loss_from(logits)
+            assert self._pass.output is not None and self._pass.has_changed is not None
+            changed = self._pass.has_changed  # read with the logs: reading it here would wait for the device
+            self._has_changed = changed if self._has_changed is None else self._has_changed | changed
             return self._take(self._pass.output, self._pass.labels, loss, mode)
         if labels is None:
             raise IntegrationError("the batch has no labels; a token loss needs them. Check the data collator.")
@@ -259,7 +300,16 @@ class TrainerLoss:
         Args:
             mode: "train" or "eval".
             device: Where the process group's backend communicates.
+
+        Raises:
+            IntegrationError: in one of the forwards the model did to the head's output what it had not done before.
         """
+        has_changed, self._has_changed = self._has_changed, None
+        if has_changed is not None and bool(has_changed):
+            raise IntegrationError(
+                "the model changed what lm_head returned otherwise than in the first forward, so the fused loss may "
+                "be wrong. Set `fused: false` in loss_config to train the same objective on the logits path."
+            )
         return self._gathered.pop(mode, device=device)
 
     def pop_metrics(self, mode: str, *, device: torch.device | str = "cpu") -> dict[str, float]:

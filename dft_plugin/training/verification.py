@@ -13,6 +13,7 @@ from dft_plugin.core.linear_loss import linear_loss
 from dft_plugin.core.logits_loss import logits_loss
 from dft_plugin.core.objective import Objective
 from dft_plugin.errors import IntegrationError
+from dft_plugin.training.logit_transform import LogitTransform
 
 _VERIFIED_TOKENS = 256
 
@@ -26,6 +27,7 @@ def verify_fused(
     *,
     shift: bool,
     chunk_size: int | None,
+    transform: LogitTransform,
 ) -> bool:
     """Compare the fused loss and its gradient with the float32 logits path, on up to 256 kept tokens.
 
@@ -37,6 +39,7 @@ def verify_fused(
         context: What the objective needs besides.
         shift: Whether position t predicts label t + 1.
         chunk_size: See `linear_loss`.
+        transform: What the model does to its logits after the head.
 
     Returns:
         False where no token was kept, so that nothing could be compared.
@@ -57,12 +60,19 @@ def verify_fused(
     assert weight is not None
 
     def logits_of(states: Tensor) -> Tensor:
-        return nn.functional.linear(states.float(), weight.float(), None if bias is None else bias.float())
+        return transform.apply(
+            nn.functional.linear(states.float(), weight.float(), None if bias is None else bias.float())
+        )
 
     options: dict[str, Any] = {"objective": objective, "shift": False}
+    kernel: dict[str, Any] = {
+        "logit_scale": transform.logit_scale,
+        "logit_softcap": transform.softcap,
+        "chunk_size": chunk_size,
+    }
     with torch.enable_grad():
         fused_hidden = hidden.clone().requires_grad_()
-        fused = linear_loss(fused_hidden, weight, labels, bias=bias, chunk_size=chunk_size, context=context, **options)
+        fused = linear_loss(fused_hidden, weight, labels, bias=bias, context=context, **kernel, **options)
         (fused_grad,) = torch.autograd.grad(fused.loss, fused_hidden)
         plain_hidden = hidden.float().requires_grad_()
         with torch.autocast(hidden.device.type, enabled=False):

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from dft_plugin.errors import ConflictError, InputError, IntegrationError, LossNotLiveError
+from dft_plugin.errors import InputError, IntegrationError, LossNotLiveError
 from dft_plugin.training.loss_head import find_head
 from dft_plugin.training.trainer_loss import TrainerLoss
 
@@ -40,7 +40,7 @@ def step(model, *, fused, inputs, labels, loss_type="dft", **options):
     loss = TrainerLoss.named(loss_type, {"fused": fused, **options})
     loss.attach(model)
     model.zero_grad()
-    with loss.forward(labels, num_items_in_batch=7):
+    with loss.reference(model, {"input_ids": inputs, "labels": labels}), loss.forward(labels, num_items_in_batch=7):
         value = loss(model(input_ids=inputs), labels, num_items_in_batch=7)
     value.backward()
     return loss, value.detach(), {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
@@ -67,6 +67,7 @@ def test_evaluation_returns_plain_cross_entropy_without_a_graph():
     inputs, labels = batch()
     loss = TrainerLoss.named("dft", {"fused": True})
     loss.attach(model)
+    loss.settle_path(model, {"input_ids": inputs, "labels": labels})
     with torch.no_grad(), loss.forward(labels, num_items_in_batch=None):
         value = loss(model(input_ids=inputs), labels)
     logits = model(input_ids=inputs).logits[:, :-1]
@@ -89,74 +90,12 @@ def test_autocast(dtype):
         assert error < 5e-2, name
 
 
-def families():
-    from transformers import (
-        CohereConfig,
-        CohereForCausalLM,
-        Gemma2Config,
-        Gemma2ForCausalLM,
-        GraniteConfig,
-        GraniteForCausalLM,
-    )
-
-    return {
-        "final_logit_softcapping": Gemma2ForCausalLM(Gemma2Config(**SMALL, final_logit_softcapping=3.0)),
-        "logits_scaling": GraniteForCausalLM(GraniteConfig(**SMALL, logits_scaling=8.0)),
-        "logit_scale": CohereForCausalLM(CohereConfig(**SMALL, logit_scale=0.25)),
-    }
-
-
-@pytest.mark.parametrize("setting", ["final_logit_softcapping", "logits_scaling", "logit_scale"])
-def test_models_that_change_their_logits_take_the_logits_path_and_say_so(setting):
-    model = families()[setting]
-    inputs, labels = batch()
-    loss, value, _ = step(model, fused="auto", inputs=inputs, labels=labels, loss_type="sft")
-    assert loss.path == "logits" and setting in loss.path_reason
-    logits = model(input_ids=inputs).logits[:, :-1].reshape(-1, 61)
-    kept = nn.functional.cross_entropy(logits, labels[:, 1:].reshape(-1), reduction="sum") / 7
-    torch.testing.assert_close(value, kept.detach(), rtol=1e-5, atol=1e-6)
-    with pytest.raises(ConflictError, match=setting):
-        step(model, fused=True, inputs=inputs, labels=labels)
-
-
-CHANGES = {
-    "scale": lambda x: x * 2,
-    "cap": lambda x: torch.tanh(x / 5) * 5,
-    "shape": lambda x: x.flatten() if x.dim() == 0 else x,
-}
-
-
-@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
-def test_unknown_changes_of_the_logits_are_refused(change):
-    model = qwen2()
-    forward = model.forward
-
-    def forward_with_change(*args, **kwargs):
-        outputs = forward(*args, **kwargs)
-        outputs.logits = change(outputs.logits)
-        return outputs
-
-    model.forward = forward_with_change
-    inputs, labels = batch()
-    with pytest.raises(IntegrationError, match="fused: false"):
-        step(model, fused="auto", inputs=inputs, labels=labels)
-    step(model, fused=False, inputs=inputs, labels=labels)
-
-
-def test_a_head_that_runs_twice_is_refused():
-    model = qwen2()
-    forward = model.forward
-    model.forward = lambda *args, **kwargs: (forward(*args, **kwargs), forward(*args, **kwargs))[0]
-    inputs, labels = batch()
-    with pytest.raises(IntegrationError, match="ran 2 times"):
-        step(model, fused="auto", inputs=inputs, labels=labels)
-
-
 def test_a_trainer_that_never_takes_the_loss_is_noticed():
     model = qwen2()
     inputs, labels = batch()
     loss = TrainerLoss.named("dft")
     loss.attach(model)
+    loss.settle_path(model, {"input_ids": inputs, "labels": labels})
     with pytest.raises(LossNotLiveError, match="never took it"), loss.forward(labels, num_items_in_batch=7):
         model(input_ids=inputs)
 
