@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from dft_plugin.core.column_filter import AUTO_BOUND
 from dft_plugin.core.composed_objectives import Shaped
 from dft_plugin.core.objectives import OBJECTIVES, Objective, get_objective
 from dft_plugin.errors import ConfigError, ConflictError, OptionError, UnknownObjectiveError
@@ -27,6 +28,8 @@ class SharedOptions(BaseModel):
             where not, True refuses to train where it is not, False always makes the logits.
         chunk_size: Rows of logits in memory at a time on the fused path; None for a size that fits.
         verify: Compare the fused loss and gradient with the float32 logits path on the first micro-batch.
+        gradient_filter: "auto" or the bound of an approximate, faster gradient of the hidden states on the fused path
+            (see `core.column_filter`); the head's own gradient stays exact. "off", which YAML reads as False: exact.
         floor: Smallest weight of a token.
         cap: Largest weight of a token.
         full_weight_tokens: Tokens that always weigh one: their text, their id, or "eos" for the tokenizer's
@@ -41,11 +44,24 @@ class SharedOptions(BaseModel):
     fused: Literal["auto"] | bool = "auto"
     chunk_size: Annotated[int, Field(ge=1)] | None = None
     verify: bool = True
+    gradient_filter: Literal["off", "auto"] | Annotated[float, Field(gt=0, allow_inf_nan=False)] = "off"
     floor: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
     cap: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     full_weight_tokens: list[str | int] = []
     renormalise: Literal["mean_one"] | None = None
     route: Route | None = None
+
+    @field_validator("gradient_filter", mode="before")
+    @classmethod
+    def _read_yaml_off(cls, value: Any) -> Any:
+        return "off" if value is False else value
+
+    @property
+    def filter_bound(self) -> float | None:
+        """The bound of `gradient_filter`; None where it is off."""
+        if isinstance(self.gradient_filter, str):
+            return AUTO_BOUND if self.gradient_filter == "auto" else None
+        return self.gradient_filter
 
 
 @dataclass(frozen=True)
@@ -120,6 +136,11 @@ class LossConfig:
 def _refuse_contradictions(loss_type: str, own: Mapping[str, Any], shared: SharedOptions) -> None:
     if shared.floor is not None and shared.cap is not None and shared.floor > shared.cap:
         raise ConflictError(f"loss_config: floor={shared.floor} is above cap={shared.cap}.")
+    if shared.fused is False and shared.filter_bound is not None:
+        raise ConflictError(
+            f"loss_config: gradient_filter={shared.gradient_filter} with fused=false; only the fused loss has a "
+            "filtered gradient. Remove one of the two."
+        )
     if shared.route is not None:
         if own:
             raise ConflictError(

@@ -8,6 +8,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from dft_plugin.core.chunk_gradients import MAX_LOW_PRECISION_SUMS
 from dft_plugin.core.chunked_linear import LinearCall, Weigh, chunked_linear_loss
 from dft_plugin.core.context import KeptContext, TokenContext, depends_on_all_tokens, kept_tokens, select_context
 from dft_plugin.core.objectives import Objective, as_objective
@@ -117,7 +118,10 @@ def linear_loss(
         token_scale=scale,
         logit_scale=float(logit_scale),
         logit_softcap=logit_softcap,
-        chunk_size=chunk_size or default_chunk_size(weight, is_head_trained=needs_grad[1]),
+        chunk_size=chunk_size
+        or max(
+            default_chunk_size(weight, is_head_trained=needs_grad[1]), -(-kept.rows.numel() // MAX_LOW_PRECISION_SUMS)
+        ),
         dtype=dtype,
         needs_grad=needs_grad,
         wants=objective.needs,

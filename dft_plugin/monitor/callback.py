@@ -152,6 +152,8 @@ class LossMonitor(TrainerCallback):
                 "loss_type."
             )
         self._is_proven = True
+        if state.is_world_process_zero and self._loss.filter_report is not None:
+            self._logger.info(f"dft: {self._loss.filter_report}")
 
     def describe(self) -> str:
         """The section a model card carries."""

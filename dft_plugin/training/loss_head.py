@@ -23,6 +23,7 @@ from dft_plugin.core.objective import Objective
 from dft_plugin.core.reduction import LossOutput
 from dft_plugin.errors import IntegrationError
 from dft_plugin.training.carried_loss import CarriedLoss
+from dft_plugin.training.filter_check import FilterReport, measure_filter
 from dft_plugin.training.head_probe import probe_forward, probe_values
 from dft_plugin.training.logit_transform import LogitTransform, find_transform
 from dft_plugin.training.reference_model import model_inputs
@@ -128,12 +129,20 @@ class LossHead:
         head: The vocabulary projection.
         chunk_size: See `linear_loss`.
         must_verify: Whether to compare the first micro-batch with the float32 logits path.
+        gradient_filter: See `linear_loss`.
+
+    Attributes:
+        filter_report: What the filter does to the first micro-batch; None until then, and without a filter.
     """
 
-    def __init__(self, head: nn.Linear, *, chunk_size: int | None, must_verify: bool) -> None:
+    def __init__(
+        self, head: nn.Linear, *, chunk_size: int | None, must_verify: bool, gradient_filter: float | None = None
+    ) -> None:
         self._head = head
         self._chunk_size = chunk_size
         self._must_verify = must_verify
+        self._gradient_filter = gradient_filter
+        self.filter_report: FilterReport | None = None
         self._proofs: dict[bool, Proof] = {}
 
     @property
@@ -278,6 +287,19 @@ class LossHead:
                 chunk_size=self._chunk_size,
                 transform=this_pass.proof.transform,
             )
+        if self._gradient_filter is not None and self.filter_report is None and hidden.requires_grad:
+            self.filter_report = measure_filter(
+                hidden,
+                self._head,
+                this_pass.labels,
+                this_pass.objective,
+                this_pass.context,
+                shift=this_pass.shift,
+                chunk_size=self._chunk_size,
+                bound=self._gradient_filter,
+                logit_scale=this_pass.proof.transform.logit_scale,
+                logit_softcap=this_pass.proof.transform.softcap,
+            )
         return linear_loss(
             hidden,
             self._head.weight,
@@ -291,4 +313,5 @@ class LossHead:
             logit_softcap=this_pass.proof.transform.softcap,
             chunk_size=self._chunk_size,
             context=this_pass.context,
+            gradient_filter=self._gradient_filter,
         )

@@ -15,6 +15,7 @@ from dft_plugin.core.reduction import LossOutput
 from dft_plugin.core.token_classes import TokenClasses
 from dft_plugin.errors import ConflictError, DftError, InputError, IntegrationError, LossNotLiveError
 from dft_plugin.training.batch_context import BatchContext
+from dft_plugin.training.filter_check import FilterReport
 from dft_plugin.training.full_weight import full_weight_ids
 from dft_plugin.training.gathered_stats import GatheredStats, Window
 from dft_plugin.training.loss_head import HeadPass, LossHead, find_head
@@ -71,7 +72,7 @@ class TrainerLoss:
             obstacle: What in the trainer's settings rules the fused path out; empty where nothing does.
 
         Raises:
-            ConflictError: `fused: true` was asked for and cannot be exact.
+            ConflictError: `fused: true` or `gradient_filter` was asked for and the fused loss cannot be exact.
         """
         shared = self.config.shared
         config = model.config
@@ -96,7 +97,12 @@ class TrainerLoss:
         if not self.path_reason and is_head_trained and "ref_logits" in self.objective.needs:
             self.path_reason = "the reference's lm_head is not the trained one"
         if choice.head is not None and not self.path_reason:
-            self._head = LossHead(choice.head, chunk_size=shared.chunk_size, must_verify=shared.verify)
+            self._head = LossHead(
+                choice.head,
+                chunk_size=shared.chunk_size,
+                must_verify=shared.verify,
+                gradient_filter=shared.filter_bound,
+            )
             self.path = "fused"
         else:
             self._refuse_logits_path()
@@ -106,6 +112,11 @@ class TrainerLoss:
             raise ConflictError(
                 f"fused=true in loss_config, but {self.path_reason}. Write `fused: auto` to train the same objective "
                 "on the logits path, or change the model."
+            )
+        if self.config.shared.filter_bound is not None:
+            raise ConflictError(
+                f"gradient_filter={self.config.shared.gradient_filter} in loss_config needs the fused loss, but "
+                f"{self.path_reason}. Remove gradient_filter, or change the model."
             )
 
     @property
@@ -211,6 +222,11 @@ class TrainerLoss:
         head = None if wants_logits else self._head
         with self._context.with_reference(model, inputs, self.objective, head):
             yield
+
+    @property
+    def filter_report(self) -> FilterReport | None:
+        """What `gradient_filter` does to the first micro-batch; None before it and without a filter."""
+        return None if self._head is None else self._head.filter_report
 
     @property
     def fused_output(self) -> LossOutput | None:

@@ -5,7 +5,7 @@ import torch
 from torch.utils.checkpoint import checkpoint
 
 from dft_plugin import linear_loss
-from dft_plugin.core import chunked_linear
+from dft_plugin.core import chunk_gradients, chunk_product
 
 T, H, V = 11, 6, 13
 
@@ -40,7 +40,8 @@ def products(monkeypatch):
                 called.append(name)
             return getattr(torch, name)
 
-    monkeypatch.setattr(chunked_linear, "torch", Torch())
+    for module in (chunk_product, chunk_gradients):
+        monkeypatch.setattr(module, "torch", Torch())
     original = torch.Tensor.addmm_
     monkeypatch.setattr(torch.Tensor, "addmm_", lambda *a, **k: called.append("addmm_") or original(*a, **k))
     return called

@@ -5,7 +5,8 @@ import torch
 from torch import nn
 
 from dft_plugin import get_objective, linear_loss
-from dft_plugin.core.chunked_linear import LinearCall, _Product
+from dft_plugin.core.chunk_product import ChunkProduct
+from dft_plugin.core.chunked_linear import LinearCall
 from dft_plugin.core.context import TokenContext
 from dft_plugin.core.reduction import keep_tokens
 from dft_plugin.training.verification import verify_fused
@@ -133,7 +134,7 @@ def test_wide_logits_are_the_plain_product(dtype, with_bias):
     bias = torch.randn(V, dtype=dtype) if with_bias else None
     kept = keep_tokens(labels, shift=False, ignore_index=-100, vocab_size=V)
     call = LinearCall(kept, None, None, 1.0, None, N, dtype, (True, True, with_bias))
-    logits, targets, pivots = _Product(weight, bias, call).into(hidden.new_empty(N, V), hidden, labels)
+    logits, targets, pivots = ChunkProduct(weight, bias, call).into(hidden.new_empty(N, V), hidden, labels)
     expected = hidden @ weight.T if bias is None else torch.addmm(bias, hidden, weight.T)
     assert pivots is None
     assert torch.equal(logits, expected)

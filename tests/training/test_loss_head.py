@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from dft_plugin.errors import InputError, IntegrationError, LossNotLiveError
+from dft_plugin.errors import ConflictError, InputError, IntegrationError, LossNotLiveError
 from dft_plugin.training.loss_head import find_head
 from dft_plugin.training.trainer_loss import TrainerLoss
 
@@ -140,3 +140,34 @@ def test_placeholder_tokens_are_refused_as_targets():
     labels[0, 6] = 60
     with pytest.raises(InputError, match=r"placeholder tokens \[60\]"):
         step(model, fused="auto", inputs=inputs, labels=labels)
+
+
+def test_a_filter_reports_what_it_does_to_the_first_batch():
+    torch.manual_seed(0)
+    model = qwen2(vocab_size=4001, tie_word_embeddings=False)
+    with torch.no_grad():  # words of any frequency, as in text
+        model.lm_head.weight[:, 0] -= torch.linspace(-1, 9, 4001)
+        model.model.norm.weight[0] = 0
+        model.lm_head.weight[:, 1:] += model.lm_head.weight[:, :1] * 0.5
+    inputs = torch.randint(40, (2, 9))
+    exact, value, grads = step(model, fused=True, inputs=inputs, labels=inputs)
+    filtered, same_value, near = step(model, fused=True, inputs=inputs, labels=inputs, gradient_filter=0.5)
+    assert exact.filter_report is None
+    assert torch.equal(value, same_value)
+    assert torch.equal(grads["lm_head.weight"], near["lm_head.weight"])
+    report = filtered.filter_report
+    assert 0 < report.kept_columns <= 1
+    name = "model.layers.0.mlp.down_proj.weight"
+    if report.kept_columns == 1:
+        assert torch.equal(grads[name], near[name])
+        assert "computed exactly" in str(report)
+    else:
+        assert 0 < report.distance < 0.1
+        assert f"{report.kept_columns:.1%}" in str(report)
+
+
+def test_a_filter_without_the_fused_loss_is_refused():
+    model = qwen2()
+    model.lm_head = nn.Sequential(model.lm_head)
+    with pytest.raises(ConflictError, match="gradient_filter=auto in loss_config needs the fused loss"):
+        TrainerLoss.named("dft", {"gradient_filter": "auto"}).attach(model)
