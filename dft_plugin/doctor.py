@@ -81,6 +81,7 @@ def _diagnose_framework(name: str) -> dict[str, Any]:
 def _try_sandboxes() -> list[Probe]:
     from dft_eval.sandbox.choose import BACKENDS, open_sandbox
     from dft_eval.sandbox.errors import SandboxUnavailableError
+    from dft_eval.sandbox.promises import broken_promises
 
     probes = []
     for name in BACKENDS:
@@ -89,7 +90,8 @@ def _try_sandboxes() -> list[Probe]:
         except SandboxUnavailableError as error:
             probes.append(Probe(name, False, str(error)))
         else:
-            probes.append(Probe(name, True))
+            broken = [f"{promise} ({reason})" for promise, reason in broken_promises(name).items()]
+            probes.append(Probe(name, True, f"not promised: {'; '.join(broken)}" if broken else ""))
     return probes
 
 

@@ -105,6 +105,11 @@ def version_of(command: tuple[str, ...]) -> str:
     return (run.stdout or run.stderr).strip().splitlines()[0]
 
 
+def refused(reason: str) -> Outcome:
+    """The outcome of a compiler whose results nobody can take: the program's fault, like an error in its source."""
+    return Outcome("ok", 1, b"", reason.encode(errors="replace"), 0.0, 0.0)
+
+
 def as_bytes(source: str) -> bytes:
     """The source as a file: what is no valid Unicode stays invalid, for the toolchain to refuse."""
     return source.encode("utf-8", errors="surrogatepass")

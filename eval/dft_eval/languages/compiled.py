@@ -14,11 +14,12 @@ from dft_eval.languages.base import (
     as_bytes,
     binary,
     new_sentinel,
+    refused,
 )
 from dft_eval.languages.precompiled import precompiled_headers
 from dft_eval.prerequisites import Missing
 from dft_eval.sandbox.choose import Sandbox, open_sandbox
-from dft_eval.sandbox.program import ArtifactError, Command, Limits, Outcome, collecting, infra_error, read_artifacts
+from dft_eval.sandbox.program import MIB, ArtifactError, Command, Limits, Outcome, collecting, read_artifacts
 from dft_eval.sandbox.run import run_command
 
 
@@ -120,9 +121,13 @@ def _compile(
     if outcome.status != "ok" or outcome.returncode != 0:
         return outcome
     try:
-        return read_artifacts(outcome.stdout)
+        results_by_name = read_artifacts(outcome.stdout)
     except ArtifactError as error:
-        return infra_error(f"{argv[0]}: {error}")
+        return refused(f"{argv[0]}: {error}")
+    num_bytes = sum(map(len, results_by_name.values()))
+    if num_bytes > Limits().disk_mib * MIB:
+        return refused(f"{argv[0]}: {num_bytes // MIB} MiB of results; at most {Limits().disk_mib}.")
+    return results_by_name
 
 
 def _before_last(source: str, text: str, count: int, addition: str) -> str:

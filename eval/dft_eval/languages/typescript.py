@@ -14,13 +14,14 @@ from dft_eval.languages.base import (
     Sentinel,
     as_bytes,
     binary,
+    refused,
     version_of,
 )
 from dft_eval.languages.scripts import node_command
 from dft_eval.languages.typescript_checker import check_program
 from dft_eval.prerequisites import Missing
 from dft_eval.sandbox.choose import Sandbox
-from dft_eval.sandbox.program import ArtifactError, Command, Limits, Outcome, collecting, infra_error, read_artifacts
+from dft_eval.sandbox.program import ArtifactError, Command, Limits, Outcome, collecting, read_artifacts
 from dft_eval.sandbox.run import run_command
 
 VERSION = "5.5.4"
@@ -90,7 +91,7 @@ def translate_alone(source: bytes, mode: str, sandbox: Sandbox) -> str | Outcome
     try:
         return read_artifacts(outcome.stdout)["test.js"].decode(errors="surrogatepass")
     except (ArtifactError, KeyError, UnicodeDecodeError) as error:
-        return infra_error(f"tsc: {error}")
+        return refused(f"tsc: {error}")
 
 
 @cache

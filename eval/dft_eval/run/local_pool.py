@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import multiprocessing
 import os
+import select
 import signal
+import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from concurrent.futures import TimeoutError as FutureTimeoutError
@@ -42,7 +45,7 @@ class LocalPool:
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload([__name__])
         num_workers = min(self.num_workers, len(answers))
-        pool = ProcessPool(num_workers, initializer=_start_worker, initargs=(task,), context=context)
+        pool = ProcessPool(num_workers, initializer=_start_worker, initargs=(task, os.getpid()), context=context)
         waiting = iter(answers)
         running: dict[Future[Score], Answer] = {}
         try:
@@ -68,13 +71,20 @@ class LocalPool:
             return infra_error(answer, f"the worker died, exit code {error.exitcode}")
 
 
-def _start_worker(task: Task) -> None:
+def _start_worker(task: Task, main_process: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # an interrupt is the main process's to handle
-    # the fork server, our parent, ends with the main process; a worker must not outlive it
+    # the fork server lives as long as a worker holds it, so its end says nothing about the main process
+    threading.Thread(target=_end_with, args=(main_process,), daemon=True, name="end-with-main").start()
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() == 1:  # it had ended already
         os._exit(1)
     _tasks[:] = [task]
+
+
+def _end_with(main_process: int) -> None:
+    with contextlib.suppress(ProcessLookupError):  # gone already
+        select.select([os.pidfd_open(main_process)], [], [])
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def _score(answer: Answer) -> Score:

@@ -8,6 +8,8 @@ What each part is for:
 - Writable folders are tmpfs of a fixed size; the root is read-only; compilers run in it too.
 - The byte in the blocking pipe is read after the sandbox has been set up: where it is still there at the end,
   bwrap failed, not the program.
+- Process 1 of the sandbox runs under the program's own user id, so nothing of it is shown in /proc: with its memory
+  a program could forge a return code. Tables of the machine's kernel are hidden as well.
 - Process 1 of the sandbox is killed, never bwrap outside. bwrap does not wait for it, so this process makes itself
   the reaper of orphans: no zombies are left where the machine's own process 1 reaps nothing.
 """
@@ -25,13 +27,17 @@ import shutil
 import signal
 import subprocess
 import termios
+from functools import cache
 from pathlib import Path
 
+from dft_eval.sandbox.cgroup import Group, open_group
 from dft_eval.sandbox.errors import SandboxUnavailableError
 from dft_eval.sandbox.identity import borrowed_user_id
-from dft_eval.sandbox.program import MIB, WORK_DIR, Command, Limits, Outcome, infra_error
+from dft_eval.sandbox.program import MIB, WORK_DIR, Command, Limits, Outcome, infra_error, too_large
+from dft_eval.sandbox.scratch import start_reaper
 from dft_eval.sandbox.seccomp import deny_filter
-from dft_eval.sandbox.supervise import KEPT_OUTPUT_BYTES, Usage, Watch, descendants, measure, supervise, with_cpu_s
+from dft_eval.sandbox.supervise import KEPT_OUTPUT_BYTES, Watch, supervise
+from dft_eval.sandbox.usage import Meter, Usage, accounted, descendants, with_cpu_s
 
 INSTALL = "apt-get install -y --no-install-recommends bubblewrap"
 BASE_ENV = {
@@ -45,6 +51,10 @@ ETC = ("alternatives", "ld.so.cache", "java-17-openjdk", "java-21-openjdk", "mon
 """What programs may read below /etc, where it exists: linker cache and configuration of toolchains."""
 
 _DEVICES = ("null", "zero", "full", "random", "urandom")
+_KERNEL_TABLES = (
+    "cmdline", "config.gz", "diskstats", "interrupts", "kallsyms", "kcore", "key-users", "keys", "kmsg", "locks",
+    "modules", "partitions", "timer_list",
+)  # fmt: skip
 _PR_SET_CHILD_SUBREAPER = 36
 
 
@@ -63,7 +73,7 @@ class Bubblewrap:
             raise SandboxUnavailableError(f"bwrap is not installed. Run: {INSTALL}")
         if self._prlimit is None:
             raise SandboxUnavailableError("prlimit is not installed. Run: apt-get install -y util-linux")
-        self._filter = deny_filter(allow_sockets=True)
+        self._filter = deny_filter(has_network_namespace=True)
         if ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
             raise SandboxUnavailableError(f"prctl(PR_SET_CHILD_SUBREAPER): {os.strerror(ctypes.get_errno())}.")
 
@@ -74,6 +84,8 @@ class Bubblewrap:
             command: What to run.
             kept_bytes: Most bytes kept of each output stream.
         """
+        if (refused := too_large(command)) is not None:
+            return refused
         try:
             with contextlib.ExitStack() as resources:
                 return self._run(command, kept_bytes, resources)
@@ -82,10 +94,14 @@ class Bubblewrap:
 
     def _run(self, command: Command, kept_bytes: int, resources: contextlib.ExitStack) -> Outcome:
         user_id = resources.enter_context(borrowed_user_id())
+        if user_id is not None:
+            start_reaper(os.getpid())
+        group = open_group(command.limits)
+        if group is not None:
+            resources.callback(group.close)
         before_start = resources.enter_context(contextlib.ExitStack())
         status_out, status_in = _pipe(resources, before_start)
         block_out, block_in = _pipe(resources, resources)
-        os.write(block_in, b"x")
         filter_fd = _memory_file(resources, self._filter)
         passed = [status_in, block_out, filter_fd, *command.descriptors]
         argv = [
@@ -119,13 +135,18 @@ class Bubblewrap:
             process.kill()
             outcome = supervise(process, b"", command.limits, _watch_nothing(), kept_bytes)
             return infra_error(f"bubblewrap did not start: {outcome.stderr[-500:].decode(errors='replace')}")
-        outcome = supervise(process, command.stdin, command.limits, _watch(inner, command, block_out), kept_bytes)
+        if group is not None:
+            with contextlib.suppress(ProcessLookupError):  # bwrap failed, which is found out below
+                group.add(inner)
+        os.write(block_in, b"x")  # only now is the program started
+        watch = _watch(inner, command, block_out, group)
+        outcome = supervise(process, command.stdin, command.limits, watch, kept_bytes)
         with contextlib.suppress(ChildProcessError):  # bwrap itself waited for it
             _, _, used = os.wait4(inner, 0)
-            outcome = with_cpu_s(outcome, outcome.cpu_s + used.ru_utime + used.ru_stime, command.limits)
+            outcome = with_cpu_s(outcome, max(outcome.cpu_s, used.ru_utime + used.ru_stime), command.limits)
         if outcome.status == "ok" and _unread(block_out):
             return infra_error(f"bubblewrap failed: {outcome.stderr[-500:].decode(errors='replace')}")
-        return outcome
+        return accounted(outcome, group, command.limits)
 
     def _view(self, command: Command) -> list[str]:
         assert self._bwrap is not None
@@ -146,6 +167,9 @@ class Bubblewrap:
         argv += ["--proc", "/proc", "--size", "4096", "--tmpfs", "/dev", "--symlink", "/proc/self/fd", "/dev/fd"]
         for name in _DEVICES:
             argv += ["--dev-bind", f"/dev/{name}", f"/dev/{name}"]
+        argv += ["--size", "4096", "--perms", "0555", "--tmpfs", "/proc/1", "--remount-ro", "/proc/1"]
+        for table in _kernel_tables():
+            argv += ["--ro-bind", "/dev/null", table]
         return argv
 
     def _limited(self, limits: Limits) -> list[str]:
@@ -165,12 +189,18 @@ class Bubblewrap:
         ]
 
 
+@cache
+def _kernel_tables() -> tuple[str, ...]:
+    """Those of this kernel that tell of the machine."""
+    return tuple(path for name in _KERNEL_TABLES if Path(path := f"/proc/{name}").exists())
+
+
 def _writable(limits: Limits) -> list[str]:
     size = str(limits.disk_mib * MIB)
     return ["--size", size, "--tmpfs", WORK_DIR, "--size", size, "--tmpfs", "/tmp"]
 
 
-def _watch(inner: int, command: Command, block_out: int) -> Watch:
+def _watch(inner: int, command: Command, block_out: int, group: Group | None) -> Watch:
     def kill() -> None:
         with contextlib.suppress(ProcessLookupError):
             os.kill(inner, signal.SIGKILL)
@@ -185,7 +215,7 @@ def _watch(inner: int, command: Command, block_out: int) -> Watch:
                     return True
         return False
 
-    return Watch(lambda: measure(descendants(inner)), is_disk_full, kill, command.overrun)
+    return Watch(Meter(lambda: descendants(inner), group).measure, is_disk_full, kill, command.until, command.overrun)
 
 
 def _watch_nothing() -> Watch:

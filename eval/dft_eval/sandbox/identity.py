@@ -33,3 +33,9 @@ def borrowed_user_id() -> Iterator[int | None]:
         with _slot_returned:
             _free_slots.append(slot)
             _slot_returned.notify()
+
+
+def user_ids_of(process: int) -> tuple[int, int]:
+    """The first and the last user id that a process of root lends."""
+    first = _FIRST_USER_ID + process * _SLOTS_PER_PROCESS
+    return first, first + _SLOTS_PER_PROCESS - 1

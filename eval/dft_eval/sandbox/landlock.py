@@ -6,7 +6,7 @@ had is refused:
 - Files: Landlock allows reading /usr, a few files of /etc and /proc/self, and nothing else.
 - Disk: a program may write nothing at all; a command that asks for a writable folder (a compiler) gets one on
   the host, whose size is watched, and which is deleted.
-- Network: seccomp denies `socket`.
+- Network: seccomp denies `socket` and every name of a socket; what is left are pairs of stream sockets.
 - Other processes: the user id is lent to one sandbox at a time, so signals and limits on processes reach its own
   only. Without root there is no such id, and this backend refuses.
 """
@@ -18,7 +18,6 @@ import ctypes
 import math
 import os
 import resource
-import shutil
 import signal
 import struct
 import subprocess
@@ -27,11 +26,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 from dft_eval.sandbox.bubblewrap import BASE_ENV, ETC
+from dft_eval.sandbox.cgroup import Group, open_group
 from dft_eval.sandbox.errors import SandboxUnavailableError
 from dft_eval.sandbox.identity import borrowed_user_id
-from dft_eval.sandbox.program import MIB, Command, Limits, Outcome, infra_error
+from dft_eval.sandbox.program import MIB, Command, Limits, Outcome, infra_error, too_large
+from dft_eval.sandbox.scratch import FOLDER_PREFIX, is_over, processes_of, remove_folder, start_reaper
 from dft_eval.sandbox.seccomp import deny_filter
-from dft_eval.sandbox.supervise import KEPT_OUTPUT_BYTES, Watch, measure, supervise
+from dft_eval.sandbox.supervise import KEPT_OUTPUT_BYTES, Watch, supervise
+from dft_eval.sandbox.usage import Meter, accounted
 
 _MIN_ABI = 3  # the first that restricts truncation
 _CREATE_RULESET, _ADD_RULE, _RESTRICT_SELF = 444, 445, 446
@@ -43,6 +45,8 @@ _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER, _PR_SET_NO_NEW_PRIVS, _PR_SET_SECCOM
 _SECCOMP_MODE_FILTER = 2
 _DEVICES = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom")
 _READABLE_PROC = ("/proc/cpuinfo", "/proc/meminfo", "/proc/stat", "/proc/sys/vm/overcommit_memory")
+_READABLE_OF_SELF = ("cmdline", "exe", "fd", "limits", "maps", "smaps", "stat", "statm", "status")
+"""Of the program's first process; the rest of the folder tells of the machine's mounts and sockets."""
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -67,7 +71,7 @@ class Landlock:
         if abi < _MIN_ABI:
             raise SandboxUnavailableError(f"Landlock version {abi} of this kernel; needs {_MIN_ABI} (Linux 6.2).")
         self._rights = _FILE_RIGHTS[5 if abi >= 5 else 3]
-        self._filter = deny_filter(allow_sockets=False)
+        self._filter = deny_filter(has_network_namespace=False)
         if _libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
             raise SandboxUnavailableError(f"prctl(PR_SET_CHILD_SUBREAPER): {os.strerror(ctypes.get_errno())}.")
 
@@ -78,6 +82,8 @@ class Landlock:
             command: What to run.
             kept_bytes: Most bytes kept of each output stream.
         """
+        if (refused := too_large(command)) is not None:
+            return refused
         try:
             with contextlib.ExitStack() as resources:
                 return self._run(command, kept_bytes, resources)
@@ -85,12 +91,16 @@ class Landlock:
             return infra_error(f"landlock: {error}")
 
     def _run(self, command: Command, kept_bytes: int, resources: contextlib.ExitStack) -> Outcome:
+        start_reaper(os.getpid())
         user_id = resources.enter_context(borrowed_user_id())
         assert user_id is not None
+        group = open_group(command.limits)
+        if group is not None:
+            resources.callback(group.close)
         folder = Path("/usr")
         if command.files or command.may_write:
-            folder = Path(tempfile.mkdtemp(prefix="dft-sandbox-"))
-            resources.callback(shutil.rmtree, folder)
+            folder = Path(tempfile.mkdtemp(prefix=f"{FOLDER_PREFIX}{os.getpid()}-"))
+            resources.callback(remove_folder, folder)
             _fill(folder, command, user_id)
         resources.callback(_end_all, user_id)
         temporary = {"HOME": str(folder), "TMPDIR": str(folder)} if command.may_write else {}
@@ -103,17 +113,19 @@ class Landlock:
             cwd=folder,
             env={**BASE_ENV, **temporary, **command.env},
             pass_fds=command.descriptors,
-            preexec_fn=self._confinement(command, folder, user_id),
+            preexec_fn=self._confinement(command, folder, user_id, group),
         )
+        meter = Meter(lambda: processes_of(user_id), group)
         watch = Watch(
-            lambda: measure(_processes_of(user_id)),
-            lambda: command.may_write and _is_over(folder, command.limits),
+            meter.measure,
+            lambda: command.may_write and is_over(folder, command.limits, user_id),
             lambda: _end_all(user_id, keep=process.pid),
+            command.until,
             command.overrun,
         )
-        return supervise(process, command.stdin, command.limits, watch, kept_bytes)
+        return accounted(supervise(process, command.stdin, command.limits, watch, kept_bytes), group, command.limits)
 
-    def _confinement(self, command: Command, folder: Path, user_id: int) -> Callable[[], None]:
+    def _confinement(self, command: Command, folder: Path, user_id: int, group: Group | None) -> Callable[[], None]:
         """What the child does between fork and exec; everything that can be prepared is prepared here."""
         program = _SockFprog(len(self._filter) // 8, self._filter)
         rights = self._rights
@@ -123,6 +135,8 @@ class Landlock:
 
         def confine() -> None:
             os.setsid()
+            if group is not None:
+                group.add(os.getpid())
             _set_limits(command.limits)
             os.setgroups([])
             os.setresgid(user_id, user_id, user_id)
@@ -135,7 +149,7 @@ class Landlock:
             ruleset = _call("syscall", _CREATE_RULESET, attributes, ctypes.c_size_t(len(attributes)), 0)
             for path in readable:
                 _allow(ruleset, path, rights & (_EXECUTE | _READ_FILE | _READ_DIR))
-            for name in (*_READABLE_PROC, f"/proc/{os.getpid()}"):
+            for name in (*_READABLE_PROC, *(f"/proc/{os.getpid()}/{each}" for each in _READABLE_OF_SELF)):
                 _allow(ruleset, Path(name), _READ_FILE | _READ_DIR)
             for name in _DEVICES:
                 _allow(ruleset, Path(name), _READ_FILE | _WRITE_FILE)
@@ -192,32 +206,9 @@ def _fill(folder: Path, command: Command, user_id: int) -> None:
         os.chown(folder, user_id, user_id)
 
 
-def _is_over(folder: Path, limits: Limits) -> bool:
-    num_files, num_bytes = 0, 0
-    for parent, folders, files in os.walk(folder):
-        num_files += len(folders) + len(files)
-        for name in files:
-            with contextlib.suppress(OSError):  # it was deleted meanwhile
-                num_bytes += Path(parent, name).lstat().st_blocks * 512
-        if num_files > limits.num_files or num_bytes > limits.disk_mib * MIB:
-            return True
-    return False
-
-
-def _processes_of(user_id: int) -> list[int]:
-    found = []
-    with os.scandir("/proc") as entries:  # several times a program, so not by pathlib
-        for entry in entries:
-            if entry.name.isdigit():
-                with contextlib.suppress(OSError):  # it ended meanwhile
-                    if entry.stat().st_uid == user_id:
-                        found.append(int(entry.name))
-    return found
-
-
 def _end_all(user_id: int, keep: int | None = None) -> None:
     """Kill and reap every process of a user id; `keep` is killed but left for its own parent to reap."""
-    while pids := _processes_of(user_id):
+    while pids := processes_of(user_id):
         alive = False
         for pid in pids:
             if pid != keep:

@@ -13,7 +13,7 @@ WORK_DIR = "/work"
 """Where a program's files lie and where it starts, under every backend that has its own root."""
 
 MIB = 1024 * 1024
-_MAX_COLLECTED_FILES = 2000
+_MAX_COLLECTED_FILES = 500
 
 OutcomeStatus = Literal["ok", "timeout", "oom", "output_limit", "disk_limit", "infra_error"]
 
@@ -59,6 +59,7 @@ class Command:
         read_only: Folders and files of the host it may read besides /usr.
         may_write: Whether its folder is writable; compilers need that, programs do not.
         descriptors: Open file descriptors it inherits under their numbers, to talk to a process that lives long.
+        until: An open file descriptor; when its other end is closed, nobody needs the command and it is ended.
         overrun: Asked ten times a second, with its CPU seconds so far; a reason ends it as timed out.
     """
 
@@ -71,6 +72,7 @@ class Command:
     read_only: tuple[Path, ...] = ()
     may_write: bool = False
     descriptors: tuple[int, ...] = ()
+    until: int | None = None
     overrun: Callable[[float], str] | None = None
 
 
@@ -101,6 +103,14 @@ class Outcome:
 def infra_error(reason: str) -> Outcome:
     """The sandbox failed; no word about the program."""
     return Outcome("infra_error", None, b"", b"", 0.0, 0.0, reason)
+
+
+def too_large(command: Command) -> Outcome | None:
+    """The outcome of a command whose files do not fit into the folder it may have; None where they do."""
+    num_bytes = sum(map(len, command.files.values()))
+    if num_bytes <= command.limits.disk_mib * MIB and len(command.files) <= command.limits.num_files:
+        return None
+    return Outcome("disk_limit", None, b"", b"", 0.0, 0.0, f"{len(command.files)} files of {num_bytes // MIB} MiB")
 
 
 def collecting(argv: tuple[str, ...], pattern: str) -> tuple[str, ...]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 from dft_eval.sandbox.choose import Sandbox
@@ -26,10 +28,17 @@ def run_command(sandbox: Sandbox, command: Command, *, kept_bytes: int = KEPT_OU
     outcome = sandbox.run(command, kept_bytes=kept_bytes)
     if outcome.status != "timeout":
         return outcome
+    with alone():
+        return sandbox.run(command, kept_bytes=kept_bytes)
+
+
+@contextlib.contextmanager
+def alone() -> Iterator[None]:
+    """No other rerun of this user on this machine is under way meanwhile."""
     fd = os.open(_lock_path(), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX)
-        return sandbox.run(command, kept_bytes=kept_bytes)
+        yield
     finally:
         os.close(fd)
 

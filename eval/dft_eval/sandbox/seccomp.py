@@ -15,7 +15,7 @@ from dft_eval.sandbox.errors import SandboxUnavailableError
 _ALLOW = 0x7FFF0000
 _KILL_PROCESS = 0x80000000
 _ERRNO = 0x00050000
-_LOAD, _JUMP_IF_EQUAL, _JUMP_IF_AT_LEAST, _JUMP_IF_ANY_BIT, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
+_LOAD, _JUMP_IF_EQUAL, _JUMP_IF_AT_LEAST, _JUMP_IF_ANY_BIT, _AND, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x54, 0x06
 _NUMBER_AT, _ARCH_AT, _FIRST_ARGUMENT_AT, _SECOND_ARGUMENT_AT = 0, 4, 16, 24
 _AUDIT_ARCH_X86_64 = 0xC000003E
 _X32_BIT = 0x40000000
@@ -43,14 +43,23 @@ _X86_64 = {
     "ioperm": 173, "settimeofday": 164, "clock_settime": 227, "clock_adjtime": 305, "adjtimex": 159, "acct": 163,
     "syslog": 103, "nfsservctl": 180,
 }  # fmt: skip
-_CLONE, _CLONE3, _IOCTL, _SOCKET = 56, 435, 16, 41
+_WITHOUT_NETWORK_NAMESPACE = {
+    # names of sockets are the machine's, and so are paths that can be watched
+    "bind": 49, "connect": 42, "listen": 50, "accept": 43, "accept4": 288, "socket": 41,
+    "inotify_init": 253, "inotify_init1": 294, "inotify_add_watch": 254,
+}  # fmt: skip
+_CLONE, _CLONE3, _IOCTL, _SOCKET, _SOCKETPAIR = 56, 435, 16, 41, 53
+_AF_UNIX, _AF_INET, _AF_INET6 = 1, 2, 10
+_SOCK_STREAM, _SOCK_TYPE_MASK = 1, 0xF
 
 
-def deny_filter(*, allow_sockets: bool) -> bytes:
+def deny_filter(*, has_network_namespace: bool) -> bytes:
     """The filter as the kernel reads it: an array of `struct sock_filter`.
 
     Args:
-        allow_sockets: False denies `socket` as well, where no network namespace makes sockets harmless.
+        has_network_namespace: Whether sockets reach nothing of the machine: then those of the three usual families
+            can be made. Where they would, all that is left is a pair of stream sockets, which has no name and
+            cannot be given one.
 
     Raises:
         SandboxUnavailableError: the system calls of this processor are not in the table.
@@ -59,7 +68,7 @@ def deny_filter(*, allow_sockets: bool) -> bytes:
         raise SandboxUnavailableError(
             f"processor {platform.machine()}; the system call filter knows x86_64 only. Score on such a machine."
         )
-    denied = sorted([*_X86_64.values(), *(() if allow_sockets else (_SOCKET,))])
+    denied = sorted([*_X86_64.values(), *(() if has_network_namespace else _WITHOUT_NETWORK_NAMESPACE.values())])
     program = [
         _statement(_LOAD, _ARCH_AT),
         _jump(_JUMP_IF_EQUAL, _AUDIT_ARCH_X86_64, 1, 0),
@@ -81,10 +90,45 @@ def deny_filter(*, allow_sockets: bool) -> bytes:
         _statement(_RETURN, _ERRNO | errno.EPERM),
         _statement(_RETURN, _ALLOW),
     ]
+    program += _socket_rules(has_network_namespace)
     for number in denied:
         program += [_jump(_JUMP_IF_EQUAL, number, 0, 1), _statement(_RETURN, _ERRNO | errno.EPERM)]
     program.append(_statement(_RETURN, _ALLOW))
     return b"".join(program)
+
+
+def _socket_rules(has_network_namespace: bool) -> list[bytes]:
+    """Only known families; pairs only of AF_UNIX, and without a network namespace only of streams."""
+    unknown_family = _statement(_RETURN, _ERRNO | errno.EAFNOSUPPORT)
+    if has_network_namespace:
+        rules = [
+            _jump(_JUMP_IF_EQUAL, _SOCKET, 0, 6),
+            _statement(_LOAD, _FIRST_ARGUMENT_AT),
+            _jump(_JUMP_IF_EQUAL, _AF_UNIX, 2, 0),
+            _jump(_JUMP_IF_EQUAL, _AF_INET, 1, 0),
+            _jump(_JUMP_IF_EQUAL, _AF_INET6, 0, 1),
+            _statement(_RETURN, _ALLOW),
+            unknown_family,
+        ]
+        rules += [
+            _jump(_JUMP_IF_EQUAL, _SOCKETPAIR, 0, 4),
+            _statement(_LOAD, _FIRST_ARGUMENT_AT),
+            _jump(_JUMP_IF_EQUAL, _AF_UNIX, 1, 0),
+            unknown_family,
+            _statement(_RETURN, _ALLOW),
+        ]
+        return rules
+    return [
+        _jump(_JUMP_IF_EQUAL, _SOCKETPAIR, 0, 8),
+        _statement(_LOAD, _FIRST_ARGUMENT_AT),
+        _jump(_JUMP_IF_EQUAL, _AF_UNIX, 1, 0),
+        unknown_family,
+        _statement(_LOAD, _SECOND_ARGUMENT_AT),
+        _statement(_AND, _SOCK_TYPE_MASK),
+        _jump(_JUMP_IF_EQUAL, _SOCK_STREAM, 0, 1),
+        _statement(_RETURN, _ALLOW),
+        _statement(_RETURN, _ERRNO | errno.EPERM),
+    ]
 
 
 def _statement(code: int, value: int) -> bytes:

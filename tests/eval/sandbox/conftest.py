@@ -1,39 +1,88 @@
-"""Every test of this folder runs under each backend, on the real machine."""
+"""Every test of this folder runs under each backend, on the real machine, as root and as an ordinary user."""
 
 import os
+import pickle
 import shutil
 from pathlib import Path
 
 import pytest
 
-from dft_eval.sandbox import identity
+from dft_eval.sandbox import cgroup, identity
+from dft_eval.sandbox.bubblewrap import Bubblewrap
 from dft_eval.sandbox.choose import open_sandbox
+from dft_eval.sandbox.promises import broken_promises
+from dft_eval.sandbox.supervise import KEPT_OUTPUT_BYTES
 from tests.conftest import require
 
-BACKENDS = ("bubblewrap", "landlock")
+BACKENDS = ("bubblewrap", "landlock", "bubblewrap-as-user")
+USER_ID = 54_321
+
+
+class AsUser:
+    """Bubblewrap for a process that is not root: each call is made by a fork that has become one."""
+
+    name = "bubblewrap"
+
+    def call(self, function):
+        """What a function returns to an ordinary user."""
+        out, into = os.pipe()
+        pid = os.fork()
+        if pid == 0:
+            try:
+                os.setgroups([])
+                os.setresgid(USER_ID, USER_ID, USER_ID)
+                os.setresuid(USER_ID, USER_ID, USER_ID)
+                cgroup._parents.cache_clear()
+                with os.fdopen(into, "wb") as file:
+                    pickle.dump(function(), file)
+            finally:
+                os._exit(0)
+        os.close(into)
+        with os.fdopen(out, "rb") as file:
+            content = file.read()
+        os.waitpid(pid, 0)
+        return pickle.loads(content)  # our own fork's
+
+    def run(self, command, *, kept_bytes=KEPT_OUTPUT_BYTES):
+        return self.call(lambda: Bubblewrap().run(command, kept_bytes=kept_bytes))
 
 
 @pytest.fixture(params=BACKENDS)
 def sandbox(request):
-    require(request.param != "bubblewrap" or shutil.which("bwrap") is not None, "bwrap (make toolchains)")
-    require(request.param != "landlock" or os.geteuid() == 0, "root, for the Landlock backend")
-    return open_sandbox(request.param)
+    require("bubblewrap" not in request.param or shutil.which("bwrap") is not None, "bwrap (make toolchains)")
+    require(request.param == "bubblewrap" or os.geteuid() == 0, f"root, for {request.param}")
+    return AsUser() if request.param == "bubblewrap-as-user" else open_sandbox(request.param)
+
+
+@pytest.fixture
+def promised(sandbox, request):
+    """Skips what the backend does not promise to this user, with the reason it states."""
+    ask = sandbox.call if isinstance(sandbox, AsUser) else lambda function: function()
+    broken = ask(lambda: broken_promises(sandbox.name))
+    for name in request.node.get_closest_marker("promise").args:
+        if name in broken:
+            pytest.skip(f"not promised: {name}: {broken[name]}")
 
 
 @pytest.fixture(autouse=True)
 def nothing_is_left_behind():
-    """No process of a lent user id and no folder outlives a test."""
+    """No process of a lent user id, no folder and no control group outlives a test."""
     yield
-    lent = range(identity._FIRST_USER_ID + os.getpid() * 16, identity._FIRST_USER_ID + os.getpid() * 16 + 16)
+    first, last = identity.user_ids_of(os.getpid())
     left = []
     for folder in Path("/proc").iterdir():
         if folder.name.isdigit():
             try:
-                if folder.stat().st_uid in lent:
+                user_id = folder.stat().st_uid
+                if (first <= user_id <= last or user_id == USER_ID) and _state(folder.name) not in ("Z", ""):
                     left.append((folder / "cmdline").read_bytes())
             except OSError:
                 continue  # it ended meanwhile
     assert not left
+    assert not list(Path("/tmp").glob(f"dft-sandbox-{os.getpid()}-*"))
+    for pattern in cgroup.group_globs(os.getpid()):
+        parent = Path(pattern).parent
+        assert not list(parent.glob(Path(pattern).name))
     children = Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children").read_text().split()
     zombies = [pid for pid in children if _state(pid) == "Z"]
     assert not zombies

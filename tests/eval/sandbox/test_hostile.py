@@ -56,6 +56,7 @@ def test_process_bombs_end(sandbox, source):
     assert outcome.wall_s < 30
 
 
+@pytest.mark.promise("memory")
 @pytest.mark.parametrize(
     "source",
     [
@@ -85,6 +86,7 @@ def test_time_is_limited(sandbox):
     assert run_python(sandbox, "import time; time.sleep(1000)", Limits(wall_s=1)).status == "timeout"
 
 
+@pytest.mark.promise("cpu")
 def test_a_busy_loop_that_ignores_signals_ends(sandbox):
     source = (
         "import signal\nfor s in range(1, 60):\n    try: signal.signal(s, signal.SIG_IGN)\n    except OSError: pass\n"
@@ -96,6 +98,7 @@ def test_reading_dev_zero_ends(sandbox):
     assert sandbox.run(Command(("/usr/bin/bash", "-c", "cat </dev/zero >/dev/null"), limits=SHORT)).status == "timeout"
 
 
+@pytest.mark.promise("files-written")
 def test_nothing_of_the_host_can_be_written(sandbox, secret):
     targets = ["/usr/x", "/etc/x", "/var/tmp/x", "/dev/shm/x", str(secret), str(secret.parent / "x"), "/x", "/root/x"]
     source = (
@@ -106,6 +109,7 @@ def test_nothing_of_the_host_can_be_written(sandbox, secret):
     assert not any(Path(path).exists() for path in targets if path != str(secret))
 
 
+@pytest.mark.promise("files-read")
 def test_secrets_cannot_be_read(sandbox, secret):
     source = f"""
 import os
@@ -130,6 +134,7 @@ def test_the_environment_is_empty_of_secrets(sandbox, monkeypatch):
     assert SECRET.encode() not in outcome.stdout
 
 
+@pytest.mark.promise("network")
 def test_the_network_is_out_of_reach(sandbox):
     with socket.socket() as tcp, socket.socket(socket.AF_UNIX) as unix:
         tcp.bind(("127.0.0.1", 0))
@@ -150,6 +155,7 @@ for family, address in ((socket.AF_INET, ('127.0.0.1', {port})), (socket.AF_UNIX
     assert b"CONNECTED" not in outcome.stdout
 
 
+@pytest.mark.promise("signals")
 def test_other_processes_cannot_be_killed(sandbox):
     with subprocess.Popen(("/usr/bin/sleep", "100")) as victim:
         source = f"import os\nfor pid in ({victim.pid}, {os.getpid()}, -1):\n"
@@ -171,6 +177,7 @@ def test_two_sandboxes_at_once_do_not_meet(sandbox):
     assert outcomes[0].stdout == b"alive\n"
 
 
+@pytest.mark.promise("leaves-nothing")
 def test_a_daemon_does_not_outlive_its_program(sandbox):
     source = (
         "import os, time\nif os.fork() == 0:\n    os.setsid()\n    if os.fork() == 0: time.sleep(1000)\n    os._exit(0)"
@@ -209,6 +216,7 @@ for pid in (1, os.getppid()):
     assert outcome.stdout == b""
 
 
+@pytest.mark.promise("calls")
 def test_dangerous_system_calls_are_denied(sandbox):
     calls = {"ptrace": 101, "bpf": 321, "io_uring_setup": 425, "unshare": 272, "mount": 165, "setns": 308,
              "process_vm_writev": 311, "userfaultfd": 323, "keyctl": 250, "memfd_create": 319, "shmget": 29,

@@ -22,7 +22,7 @@ PYTHON = {
     "kills-the-judge": "    import os\n    os.kill(os.getppid(), 9)\n",
     "reads-the-judge": "    import os\n    for path in (f'/proc/{os.getppid()}/mem', f'/proc/{os.getppid()}/fd/0', '/proc/1/mem'):\n"  # noqa: E501
     "        try: open(path, 'rb').read(10); os._exit(0)\n        except OSError: pass\n    return None\n",
-    "claims-a-digest": "    from __main__ import LongText\n    class A(LongText):\n"
+    "claims-a-digest": "    from dft_eval.tasks.code.python_values import LongText\n    class A(LongText):\n"
     "        def __eq__(self, o): return True\n    return A(1, '')\n",
     "replaces-json": "    import json, builtins\n    json.dumps = lambda *a, **k: '[true]'\n    return None\n",
 }

@@ -9,17 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dft_eval.tasks.code.python_judge import (
-    LongText,
-    SubFloat,
-    SubInt,
-    decode,
-    encode,
-    encode_briefly,
-    is_close,
-    is_floats,
-    show,
-)
+from dft_eval.tasks.code.python_comparison import is_close, is_floats, show
+from dft_eval.tasks.code.python_values import LongText, SubFloat, SubInt, decode, encode, encode_briefly
 
 PLAIN = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text() | st.binary(),

@@ -19,8 +19,8 @@ from dft_eval.sandbox.program import Limits
 from dft_eval.tasks.base import DataFile
 from dft_eval.tasks.code.code_task import Problem
 from dft_eval.tasks.code.humaneval import HumanEval
-from dft_eval.tasks.code.python_judge import encode
-from dft_eval.tasks.code.python_programs import Verdict, ask_judge, judge_python
+from dft_eval.tasks.code.python_programs import NoRecordError, Verdict, judge_python, record_python
+from dft_eval.tasks.code.python_values import encode
 
 LIMITS = Limits(cpu_s=60, wall_s=300, memory_mib=4096)
 
@@ -28,7 +28,6 @@ _REFERENCE_LIMITS = Limits(cpu_s=120, wall_s=600, memory_mib=4096, output_mib=25
 _MIN_CALL_LIMIT_S = 1.0
 _CALL_LIMIT_FACTOR = 4.0
 _CACHE_VERSION = 3
-_KEPT_BYTES = 256 << 20
 
 
 class NoReferenceError(RuntimeError):
@@ -93,11 +92,10 @@ def reference_outputs(problem: Problem) -> dict[str, Any]:
         pass  # not there yet, or cut off by a full disk
     parts = {name: {"mode": "record", "inputs": encode(problem[f"{name}_input"])} for name in ("base", "plus")}
     source = problem["prompt"] + problem["canonical_solution"]
-    outcome, told = ask_judge(source, problem["entry_point"], parts, _REFERENCE_LIMITS, _KEPT_BYTES)
-    if told is None or not all(isinstance(told[name], dict) for name in parts):
-        raise NoReferenceError(
-            f"{problem['task_id']}: {outcome.status} {outcome.reason} {outcome.stderr[-300:]!r} {told}"
-        )
+    try:
+        told = record_python(source, problem["entry_point"], parts, _REFERENCE_LIMITS)
+    except NoRecordError as error:
+        raise NoReferenceError(f"{problem['task_id']}: {error}") from error
     _write_whole(path, json.dumps(told).encode())
     return told
 

@@ -1,23 +1,21 @@
-"""Judges Python programs: the program in one process of a sandbox, its judge in another."""
+"""Judges Python programs: the program in one sandbox, its judge in another, sockets of plain values between them."""
 
 from __future__ import annotations
 
-import json
 import re
-import secrets
-from collections.abc import Mapping
+import signal
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from dft_eval.languages.base import binary
 from dft_eval.records.schema import Status
 from dft_eval.sandbox.choose import open_sandbox
-from dft_eval.sandbox.program import Command, Limits, Outcome, OutcomeStatus
-from dft_eval.sandbox.run import run_command
+from dft_eval.sandbox.program import Limits, Outcome, OutcomeStatus
+from dft_eval.sandbox.run import alone
+from dft_eval.tasks.code.python_judge_process import JudgeDiedError, JudgeLostError, ask
 
-_JUDGE = Path(__file__).with_name("python_judge.py")
-_STATUS_OF_KIND: Mapping[str, Status] = {
+_STATUS_OF_WORD: Mapping[str, Status] = {
     "passed": "ok",
     "wrong": "wrong",
     "raised": "runtime_error",
@@ -32,6 +30,10 @@ STATUS_OF_OUTCOME: Mapping[OutcomeStatus, Status] = {
     "disk_limit": "runtime_error",
     "infra_error": "infra_error",
 }
+
+
+class NoRecordError(RuntimeError):
+    """A solution known to be right gave no outputs."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,8 @@ def judge_python(
 ) -> dict[str, Verdict]:
     """Load a program and put it through each part in turn.
 
+    A timeout counts only when it happens again with the other reruns of this machine out of the way.
+
     Args:
         program: Complete source of the function.
         entry_point: The function's name.
@@ -67,56 +71,60 @@ def judge_python(
     Returns:
         A verdict for each part.
     """
-    outcome, told = ask_judge(program, entry_point, parts, limits)
-    if told is not None:
-        return {name: verdict_of(*told[name]) for name in parts}
-    return dict.fromkeys(parts, _without_answer(outcome))
+    verdicts = _attempt(program, entry_point, parts, limits)
+    if all(verdict.status != "timeout" for verdict in verdicts.values()):
+        return verdicts
+    with alone():
+        return _attempt(program, entry_point, parts, limits)
 
 
-def ask_judge(
-    program: str, entry_point: str, parts: Mapping[str, Mapping[str, Any]], limits: Limits, kept_bytes: int = 1 << 20
-) -> tuple[Outcome, dict[str, Any] | None]:
-    """Run the judge; returns what came of it, and what it said where it had the last word."""
-    nonce = secrets.token_hex(16)
-    task = {"nonce": nonce, "parts": {name: dict(part) for name, part in parts.items()}}
-    command = Command(
-        (binary("python3"), "-I", "judge.py"),
-        files={"judge.py": _JUDGE.read_bytes()},
-        stdin=_frame({"program": program, "entry_point": entry_point}) + _frame(task),
-        limits=limits,
-    )
-    outcome = run_command(open_sandbox(), command, kept_bytes=kept_bytes)
-    if outcome.status != "ok" or outcome.returncode != 0:
-        return outcome, None
-    try:
-        told = json.loads(outcome.stdout)
-    except ValueError:
-        return outcome, None
-    if not isinstance(told, dict) or told.get("nonce") != nonce:
-        return outcome, None
-    return outcome, told["verdicts"]
+def record_python(
+    program: str, entry_point: str, parts: Mapping[str, Mapping[str, Any]], limits: Limits
+) -> dict[str, Any]:
+    """The outputs and seconds of a solution known to be right, for each part of mode `record`.
 
-
-def verdict_of(kind: str, message: str) -> Verdict:
-    """What the judge says, as a verdict.
-
-    Args:
-        kind: The judge's own word, never the program's.
-        message: A line for people; nothing is read from it.
+    Raises:
+        NoRecordError: it failed, or the sandbox did.
     """
-    return Verdict(_STATUS_OF_KIND[kind], re.sub(r"0x[0-9a-f]+", "0x", message)[:300])
+    try:
+        told, ended = ask(open_sandbox(), program, entry_point, parts, limits)
+    except (JudgeLostError, JudgeDiedError) as error:
+        raise NoRecordError(str(error)) from error
+    outcome = ended.result()
+    if not all(isinstance(told.get(name), dict) for name in parts):
+        raise NoRecordError(f"{outcome.status} {outcome.reason} {outcome.stderr[-300:]!r} {told}")
+    return told
 
 
-def _without_answer(outcome: Outcome) -> Verdict:
-    """The judge never came to an end: a limit, or the program killed it."""
+def _attempt(
+    program: str, entry_point: str, parts: Mapping[str, Mapping[str, Any]], limits: Limits
+) -> dict[str, Verdict]:
+    try:
+        told, ended = ask(open_sandbox(), program, entry_point, parts, limits)
+    except JudgeDiedError as error:
+        if error.code == -signal.SIGXCPU:
+            return dict.fromkeys(parts, Verdict("timeout", "comparing its answers took too long"))
+        return dict.fromkeys(parts, Verdict("infra_error", str(error)))
+    except JudgeLostError as error:
+        return dict.fromkeys(parts, Verdict("infra_error", f"the judge: {error}"))
+    verdicts = {name: _verdict_of(told[name], ended) for name in parts}
+    ended.result()  # nothing of it runs on beside the next
+    return verdicts
+
+
+def _verdict_of(told: Sequence[str], ended: Future[Outcome]) -> Verdict:
+    """What the judge says, as a verdict: a word of its own, and a line for people that nothing is read from."""
+    word, message = told
+    if word == "ended":
+        return _verdict_on_end(ended.result(), message)
+    return Verdict(_STATUS_OF_WORD[word], re.sub(r"0x[0-9a-f]+", "0x", message)[:300])
+
+
+def _verdict_on_end(outcome: Outcome, message: str) -> Verdict:
+    """The program's process ended before its judge had asked everything."""
     if outcome.status != "ok":
         return Verdict(STATUS_OF_OUTCOME[outcome.status], outcome.reason)
     last = outcome.stderr.decode(errors="replace").strip().splitlines()[-1:]
     if last and last[0].startswith("MemoryError"):
         return Verdict("oom", last[0])
-    return Verdict("runtime_error", f"the judge ended with {outcome.returncode}: {''.join(last)[:200]}")
-
-
-def _frame(value: object) -> bytes:
-    content = json.dumps(value).encode()
-    return b"%016d" % len(content) + content
+    return Verdict("runtime_error", f"{message}, return code {outcome.returncode}: {''.join(last)[:200]}")
