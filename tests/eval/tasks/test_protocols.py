@@ -1,20 +1,27 @@
 """From answers to programs, by the rules of the recorded evaluation."""
 
+from pathlib import Path
+
 import pytest
 
 from dft_eval.languages.base import Execution, Sentinel
 from dft_eval.records.schema import Answer
 from dft_eval.sandbox.program import Outcome
+from dft_eval.tasks.catalog import TASKS
 from dft_eval.tasks.code.code_task import first_fence
+from dft_eval.tasks.code.humaneval import HumanEval
 from dft_eval.tasks.code.multipl_e import qwen_base_verdict, strict_verdict
 from dft_eval.tasks.code.multipl_e_programs import (
-    cut_at,
-    source_before_tests,
-    stops,
     with_python_imports,
     without_block,
     without_last_lines,
 )
+from dft_eval.tasks.code.protocols import cut_at, multipl_e_stops
+
+
+def source_before_tests(language, problem, answer, protocol):
+    return TASKS[f"multipl_e/{language}"](Path(), protocol).source(problem, answer)
+
 
 SENTINEL = Sentinel("aa", "bb")
 CPP = {
@@ -23,6 +30,7 @@ CPP = {
     "test": "}\nint main() {}\n",
     "stop_tokens": ["\n}"],
 }
+HUMANEVAL = {"prompt": "def f(x):\n    '''Add.'''\n", "entry_point": "f"}
 
 
 def judged(language, returncode=0, stdout=b"aabb", stderr=b"", status="ok", is_compiled=True):
@@ -54,7 +62,7 @@ def test_csharp_passes_unhandled_exceptions_by_the_recorded_rule_only():
 def test_a_completion_is_cut_at_the_first_mark():
     assert cut_at("a\n}b\nfunction", ("\nfunction", "\n}")) == "a"
     assert cut_at("nothing", ("\n}",)) == "nothing"
-    assert "\nexport" in stops("ts", {"stop_tokens": ["\nclass"]})
+    assert "\nexport" in multipl_e_stops("ts", {"stop_tokens": ["\nclass"]})
 
 
 def test_cpp_gets_only_the_includes_its_prompt_lacks():
@@ -90,3 +98,41 @@ def test_blocks_and_last_lines_go():
 def test_numpy_is_imported_only_where_it_is_named():
     assert "numpy" not in with_python_imports("x = 1")
     assert "import numpy as np" in with_python_imports("x = np.zeros(1)")
+
+
+@pytest.mark.parametrize("protocol", ["qwen-base", "strict"])
+@pytest.mark.parametrize(
+    "rest",
+    [
+        "\ndef g(x):\n    return (",
+        "\nclass A:",
+        "\nimport os",
+        "\nfrom os import path",
+        "\nassert f(1) == 2",
+        "\nprint(f(1))",
+        "\nif __name__ == '__main__':",
+        "\ndef main():",
+        "\n```\nIt adds one.",
+        "</s>",
+        "<|endoftext|>and then",
+        "<|im_end|>",
+        "<|eot_id|>",
+        "<end_of_turn>",
+    ],
+)
+def test_a_base_model_that_runs_on_is_cut_at_the_earliest_stop(protocol, rest):
+    task = HumanEval(Path(), protocol)
+    answer = Answer("x", completion=f"\treturn x + 1\n{rest}\n```\nprint(")
+    assert task.source(HUMANEVAL, answer).rstrip() == HUMANEVAL["prompt"].strip() + "\n    return x + 1"
+
+
+def test_stops_are_sent_with_completion_prompts_only(data_dir):
+    for protocol, has_stops in (("qwen-base", True), ("strict", True), ("qwen-chat", False), ("chat", False)):
+        samples = HumanEval(data_dir, protocol).samples()
+        assert all(("\ndef " in sample.stop) is has_stops for sample in samples)
+    assert "\n}" in TASKS["multipl_e/cpp"](data_dir, "qwen-base").samples()[0].stop
+
+
+def test_carriage_returns_do_not_hide_a_stop():
+    answer = Answer("x", completion="return 1;\r\n}\r\nlong g() {")
+    assert source_before_tests("cpp", CPP, answer, "qwen-base").endswith("long f() {\n\nreturn 1;")

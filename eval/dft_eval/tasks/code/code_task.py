@@ -10,19 +10,17 @@ from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any, ClassVar
 
+from dft_eval.end_tokens import answer_text
 from dft_eval.metrics import Estimate, score_share
 from dft_eval.prerequisites import Missing
 from dft_eval.records.schema import Answer, Sample, Score, Status
 from dft_eval.sandbox.choose import open_sandbox
 from dft_eval.sandbox.errors import SandboxUnavailableError
 from dft_eval.tasks.base import Task
+from dft_eval.tasks.code.protocols import CHAT_MAX_NEW_TOKENS, CHAT_PROMPT, CODE_PROTOCOLS, cut_at
 from dft_eval.tasks.code.python_programs import Verdict
+from dft_eval.tasks.protocol_rules import ProtocolRules
 
-CHAT_MAX_NEW_TOKENS = 4096
-_CHAT_PROMPT = (
-    "Please continue to complete the function and return all completed code in a codeblock. "
-    "Here is the given code to do completion:\n```{language}\n{prompt}\n```"
-)
 _FENCE = re.compile(r"```.*?\n(.*?)```", re.DOTALL)
 
 Problem = Mapping[str, Any]
@@ -31,14 +29,12 @@ Problem = Mapping[str, Any]
 class CodeTask(Task):
     """A benchmark whose answers are programs.
 
-    Protocols: `qwen-base` completes the bare prompt and judges by the rules of Qwen2.5-Coder's base evaluation;
-    `strict` asks the same and judges by return code 0 and a sentinel printed after the last test; `qwen-chat` asks
-    in a chat and judges like `strict`.
+    Its protocols are `protocols.CODE_PROTOCOLS`: what each asks, where it cuts, how it reads and what passes.
     """
 
     domain: ClassVar[str] = "code"
-    protocols: ClassVar[tuple[str, ...]] = ("qwen-base", "qwen-chat", "strict")
-    chat_protocols: ClassVar[tuple[str, ...]] = ("qwen-chat",)
+    protocols: ClassVar[tuple[str, ...]] = tuple(CODE_PROTOCOLS)
+    chat_protocols: ClassVar[tuple[str, ...]] = ("chat", "qwen-chat")
     texts: ClassVar[tuple[str, ...]] = ("completion", "program", "answer")
     id_key: ClassVar[str] = "task_id"
     max_new_tokens: ClassVar[int]
@@ -55,7 +51,7 @@ class CodeTask(Task):
 
     def samples(self) -> Sequence[Sample]:
         """Every problem's prompt under the protocol."""
-        return [self._sample(sample_id, problem["prompt"].strip()) for sample_id, problem in self.problems.items()]
+        return [self._sample(sample_id, problem) for sample_id, problem in self.problems.items()]
 
     def missing(self) -> Sequence[Missing]:
         """A sandbox that works, and the toolchain."""
@@ -68,12 +64,12 @@ class CodeTask(Task):
     def score(self, answer: Answer) -> Score:
         """Judge one program under `qwen-base` and `strict` rules; `passed` follows the protocol."""
         problem = self.problems[answer.sample_id]
-        given = next((text for text in (answer.program, answer.completion, answer.response) if text is not None), "")
-        if not given.strip():
+        program = self.source(problem, answer)
+        if not program.strip():
             return _score(answer, Verdict("no_answer"), {})
-        verdicts = self.judge(problem, self.program(problem, answer))
+        verdicts = self.judge(problem, program)
         verdict = verdicts[self.deciding_verdict]
-        was_cut = self.protocol == "qwen-chat" and answer.finish_reason == "length"
+        was_cut = self.rules.interface == "chat" and answer.finish_reason == "length"
         if verdict.passed is False and was_cut:
             verdict = Verdict("truncated", verdict.message)
         return _score(answer, verdict, {name: each.status for name, each in verdicts.items()})
@@ -90,6 +86,28 @@ class CodeTask(Task):
             columns[f"pass@1 ({name})"] = score_share(passes, ids)
         return columns
 
+    def source(self, problem: Problem, answer: Answer) -> str:
+        """What runs before the tests; empty where nothing was answered.
+
+        A `program` is taken as it is. An `answer` is read as a chat answer, whatever the protocol.
+        """
+        text = answer_text(answer).replace("\r\n", "\n")
+        if not text.strip():
+            return ""
+        if answer.program is not None:
+            return self.from_program(problem, text)
+        if self.protocol == "qwen-chat":
+            return self.from_first_fence(problem, text)
+        if self.protocol == "chat" or answer.response is not None:
+            return self.from_chat(problem, text)
+        completion = cut_at(text, self.stops(problem))
+        return self.from_completion(problem, completion) if completion.strip() else ""
+
+    @property
+    def rules(self) -> ProtocolRules:
+        """The protocol's."""
+        return CODE_PROTOCOLS[self.protocol]
+
     @property
     def deciding_verdict(self) -> str:
         """The verdict that `passed` is."""
@@ -105,18 +123,35 @@ class CodeTask(Task):
         """What of the toolchain must be installed."""
 
     @abstractmethod
-    def program(self, problem: Problem, answer: Answer) -> str:
-        """The program an answer stands for, without the tests."""
+    def stops(self, problem: Problem) -> tuple[str, ...]:
+        """Texts before which a completion of a problem's prompt ends."""
+
+    @abstractmethod
+    def from_completion(self, problem: Problem, completion: str) -> str:
+        """The program, without the tests, of what follows the prompt."""
+
+    @abstractmethod
+    def from_chat(self, problem: Problem, response: str) -> str:
+        """The program that a careful reader of a chat answer would run; empty where there is none."""
+
+    @abstractmethod
+    def from_first_fence(self, problem: Problem, response: str) -> str:
+        """The program that Qwen's harness takes from a chat answer."""
+
+    def from_program(self, problem: Problem, program: str) -> str:
+        """A complete program without its tests."""
+        return program
 
     @abstractmethod
     def judge(self, problem: Problem, program: str) -> dict[str, Verdict]:
         """The verdicts on a program."""
 
-    def _sample(self, sample_id: str, prompt: str) -> Sample:
-        if self.protocol == "qwen-chat":
-            message = {"role": "user", "content": _CHAT_PROMPT.format(language=self.fence_name, prompt=prompt)}
+    def _sample(self, sample_id: str, problem: Problem) -> Sample:
+        prompt = problem["prompt"].strip()
+        if self.rules.interface == "chat":
+            message = {"role": "user", "content": CHAT_PROMPT.format(language=self.fence_name, prompt=prompt)}
             return Sample(sample_id, (message,), (), CHAT_MAX_NEW_TOKENS)
-        return Sample(sample_id, prompt + "\n", (), self.max_new_tokens)
+        return Sample(sample_id, prompt + "\n", self.stops(problem), self.max_new_tokens)
 
 
 def first_fence(response: str) -> str:

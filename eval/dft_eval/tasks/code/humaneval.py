@@ -7,14 +7,16 @@ from typing import ClassVar
 
 from dft_eval.languages import python
 from dft_eval.prerequisites import Missing
-from dft_eval.records.schema import Answer
 from dft_eval.sandbox.choose import open_sandbox
 from dft_eval.sandbox.program import Limits
 from dft_eval.tasks.base import DataFile
 from dft_eval.tasks.code.code_task import CodeTask, Problem, first_fence
+from dft_eval.tasks.code.protocols import HUMANEVAL_STOPS
+from dft_eval.tasks.code.python_answers import read_python_answer
 from dft_eval.tasks.code.python_programs import Verdict, judge_python
 
 LIMITS = Limits(cpu_s=10, wall_s=50)
+TAB = "\t"
 
 
 class HumanEval(CodeTask):
@@ -39,9 +41,22 @@ class HumanEval(CodeTask):
         """Their versions and the sandbox's kind."""
         return {**python.fingerprint(), "sandbox": open_sandbox().name}
 
-    def program(self, problem: Problem, answer: Answer) -> str:
-        """Prompt and completion; what calls itself a program is taken as it is."""
-        return python_program(problem, answer, self.protocol)
+    def stops(self, problem: Problem) -> tuple[str, ...]:
+        """EvalPlus' for base models, and a code fence."""
+        return HUMANEVAL_STOPS
+
+    def from_completion(self, problem: Problem, completion: str) -> str:
+        """Prompt and completion, tabs as four spaces."""
+        return f"{problem['prompt'].strip()}\n{completion.replace(TAB, 4 * ' ')}"
+
+    def from_chat(self, problem: Problem, response: str) -> str:
+        """The function wherever it stands, with what it needs of the prompt."""
+        return read_python_answer(response, problem["prompt"], problem["entry_point"])
+
+    def from_first_fence(self, problem: Problem, response: str) -> str:
+        """The first code block, behind the prompt where it does not name the function."""
+        code = first_fence(response)
+        return code if f"def {problem['entry_point']}" in code else f"{problem['prompt']}{code}"
 
     def judge(self, problem: Problem, program: str) -> dict[str, Verdict]:
         """One verdict under both names: there is nothing lenient about running the tests."""
@@ -54,17 +69,3 @@ class HumanEval(CodeTask):
         }
         verdict = judge_python(program, problem["entry_point"], {"tests": tests}, LIMITS)["tests"]
         return {"qwen-base": verdict, "strict": verdict}
-
-
-def python_program(problem: Problem, answer: Answer, protocol: str) -> str:
-    """The source of an answer to a HumanEval prompt.
-
-    Nothing is cut off a completion, as in Qwen's and EvalPlus' evaluation of base models.
-    """
-    if answer.program is not None:
-        return answer.program
-    text = answer.completion if answer.completion is not None else answer.response or ""
-    if protocol == "qwen-chat" or answer.response is not None:
-        code = first_fence(text)
-        return code if f"def {problem['entry_point']}" in code else f"{problem['prompt']}{code}"
-    return f"{problem['prompt'].strip()}\n{text}"

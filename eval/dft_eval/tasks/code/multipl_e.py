@@ -2,20 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import ClassVar
 
 from dft_eval.languages import python
 from dft_eval.languages.base import Execution, Language, Sentinel, new_sentinel
 from dft_eval.languages.registry import language_named
 from dft_eval.prerequisites import Missing
-from dft_eval.records.schema import Answer, Status
+from dft_eval.records.schema import Sample, Status
 from dft_eval.sandbox.choose import open_sandbox
 from dft_eval.sandbox.program import Limits
 from dft_eval.tasks.base import DataFile
-from dft_eval.tasks.code.code_task import CodeTask, Problem
-from dft_eval.tasks.code.multipl_e_programs import python_entry_point, source_before_tests
+from dft_eval.tasks.code.code_task import CodeTask, Problem, first_fence
+from dft_eval.tasks.code.multipl_e_answers import read_chat_answer
+from dft_eval.tasks.code.multipl_e_programs import (
+    completed_source,
+    python_entry_point,
+    qwen_chat_source,
+    without_tests,
+)
+from dft_eval.tasks.code.protocols import multipl_e_stops
 from dft_eval.tasks.code.python_programs import STATUS_OF_OUTCOME, Verdict, judge_python
+
+logger = logging.getLogger(__name__)
 
 LIMITS = Limits(cpu_s=10, wall_s=50)
 JAR = "multipl_e/javatuples-1.2.jar"
@@ -51,6 +62,12 @@ _OUT_OF_MEMORY = (
 )
 
 
+UNSOLVABLE: Mapping[str, Mapping[str, str]] = {
+    "php": {"HumanEval_23_strlen": "it asks for a function `strlen`, which PHP has and lets nobody declare again"}
+}
+"""Problems no answer can pass, by language; they stay in the benchmark, as in the published figures."""
+
+
 class MultiPLE(CodeTask):
     """One language; a class a language, since the task's name belongs to the class."""
 
@@ -62,6 +79,11 @@ class MultiPLE(CodeTask):
         """The language's tools."""
         return language_named(self.language, self.data_dir / JAR)
 
+    def samples(self) -> Sequence[Sample]:
+        """Every problem's prompt under the protocol; says once which of them nobody can solve."""
+        _say_unsolvable(self.language)
+        return super().samples()
+
     def missing_tools(self) -> Sequence[Missing]:
         """What of the language's tools is not installed."""
         return self.toolchain.missing()
@@ -70,9 +92,25 @@ class MultiPLE(CodeTask):
         """The tools' versions and the sandbox's kind."""
         return {**self.toolchain.fingerprint(), "sandbox": open_sandbox().name}
 
-    def program(self, problem: Problem, answer: Answer) -> str:
-        """Everything before the tests."""
-        return source_before_tests(self.language, problem, answer, self.protocol)
+    def stops(self, problem: Problem) -> tuple[str, ...]:
+        """The problem's own."""
+        return multipl_e_stops(self.language, problem)
+
+    def from_completion(self, problem: Problem, completion: str) -> str:
+        """Imports, prompt and completion."""
+        return completed_source(self.language, problem, completion)
+
+    def from_chat(self, problem: Problem, response: str) -> str:
+        """The function wherever it stands, with what it needs of the prompt, open where the tests go on."""
+        return read_chat_answer(self.language, problem, response)
+
+    def from_first_fence(self, problem: Problem, response: str) -> str:
+        """The first code block, by the rules of Qwen's harness."""
+        return qwen_chat_source(self.language, problem, first_fence(response))
+
+    def from_program(self, problem: Problem, program: str) -> str:
+        """Everything before the tests, where the program has them."""
+        return without_tests(problem, program)
 
     def judge(self, problem: Problem, program: str) -> dict[str, Verdict]:
         """Run the program once and judge it by both rules."""
@@ -105,6 +143,12 @@ class MultiPLEPython(MultiPLE):
         }
         verdict = judge_python(program, entry_point, {"tests": tests}, LIMITS)["tests"]
         return {"qwen-base": verdict, "strict": verdict}
+
+
+@cache
+def _say_unsolvable(language: str) -> None:
+    for sample_id, reason in UNSOLVABLE.get(language, {}).items():
+        logger.warning("multipl_e/%s: no answer to %s can pass: %s.", language, sample_id, reason)
 
 
 def strict_verdict(language: str, execution: Execution, sentinel: Sentinel) -> Verdict:

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
-
-from dft_eval.records.schema import Answer
-from dft_eval.tasks.code.code_task import first_fence
 
 Problem = Mapping[str, Any]
 
@@ -24,28 +21,24 @@ _PYTHON_IMPORTS = (
     "math", "re", "sys", "copy", "datetime", "itertools", "collections", "heapq", "functools", "hashlib", "numpy",
     "numpy as np", "string",
 )  # fmt: skip
-_TYPESCRIPT_STOPS = ("\nexport", "\nimport", "\nconsole.log")
-_PYTHON_STOPS = ("\ndef", "\nclass", "\nif", "\n#", "\nprint")
 _KEEPS_NAMESPACE = ("HumanEval_147_", "HumanEval_159_")
 _MAINS = {"java": "public static void main", "cpp": "main()", "cs": "static void Main"}
 
 
-def source_before_tests(language: str, problem: Problem, answer: Answer, protocol: str) -> str:
-    """What stands before the tests of a problem.
+def without_tests(problem: Problem, program: str) -> str:
+    """A whole program, with or without the tests, without them."""
+    return program.rstrip().removesuffix("?>").rstrip().removesuffix(str(problem["test"]).rstrip())
+
+
+def completed_source(language: str, problem: Problem, completion: str) -> str:
+    """Imports, prompt and completion, as Qwen's evaluation of base models puts them together.
 
     Args:
         language: As in the task's name.
         problem: The benchmark's record.
-        answer: A completion of the prompt, a chat response, or a whole program (with or without the tests).
-        protocol: `qwen-chat` looks for a code block; the others complete the prompt.
+        completion: What follows the prompt, cut at its stop texts.
     """
-    if answer.program is not None:
-        tests = str(problem["test"]).rstrip()
-        return answer.program.rstrip().removesuffix("?>").rstrip().removesuffix(tests)
-    text = answer.completion if answer.completion is not None else answer.response or ""
-    if protocol == "qwen-chat" or answer.response is not None:
-        return _from_chat(language, problem, first_fence(text))
-    code = f"{problem['prompt']}\n{cut_at(text, stops(language, problem))}"
+    code = f"{problem['prompt']}\n{completion}"
     if language == "cpp":
         return "".join(f"{line}\n" for line in _includes(_CPP_NAMES) if line not in problem["prompt"]) + "\n" + code
     if language == "cs":
@@ -55,19 +48,6 @@ def source_before_tests(language: str, problem: Problem, answer: Answer, protoco
     if language == "python":
         return with_python_imports(code)
     return code
-
-
-def stops(language: str, problem: Problem) -> tuple[str, ...]:
-    """Texts at which a completion of the bare prompt ends."""
-    if language == "python":
-        return _PYTHON_STOPS
-    return (*problem["stop_tokens"], *(_TYPESCRIPT_STOPS if language == "ts" else ()))
-
-
-def cut_at(text: str, marks: Sequence[str]) -> str:
-    """The text before the first of the marks."""
-    found = [position for mark in marks if (position := text.find(mark)) >= 0]
-    return text[: min(found)] if found else text
 
 
 def with_python_imports(code: str) -> str:
@@ -81,10 +61,10 @@ def _includes(names: str) -> list[str]:
     return [f"#include<{name}>" for name in names.split()]
 
 
-def _from_chat(language: str, problem: Problem, code: str) -> str:
-    """A code block as something the tests can follow: their first line closes what is left open here."""
+def qwen_chat_source(language: str, problem: Problem, code: str) -> str:
+    """A code block as Qwen's harness prepares it for the tests, whose first line closes what is left open here."""
     prompt = problem["prompt"]
-    name = _function_name(language, problem)
+    name = function_name(language, problem)
     if language == "python":
         return with_python_imports(code if name in code else prompt + code)
     if language in ("js", "ts"):
@@ -131,7 +111,8 @@ def _cs_from_chat(problem: Problem, code: str, name: str) -> str:
     return "\n".join(usings) + "\n" + without_last_lines(code, "}", 2)
 
 
-def _function_name(language: str, problem: Problem) -> str:
+def function_name(language: str, problem: Problem) -> str:
+    """The function the tests of a problem call."""
     if language == "python":
         return python_entry_point(problem)
     patterns = {"java": r"assert\((.*?)\(", "cs": r"Debug\.Assert\((.*?)\(", "php": r"function (.*?)\("}

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from functools import cached_property
 from typing import Any, ClassVar
 
+from dft_eval.end_tokens import answer_text
 from dft_eval.metrics import Estimate, score_share
 from dft_eval.records.schema import Answer, Sample, Score, Status
 from dft_eval.tasks.base import DataFile, Task
@@ -63,7 +64,7 @@ class NaturalQuestions(Task):
 
     def score(self, answer: Answer) -> Score:
         """Exact match decides; `contains` and F1 stand in `detail`."""
-        text = next((text for text in (answer.completion, answer.response) if text is not None), "")
+        text = answer_text(answer)
         if answer.completion is not None:
             text = text.lstrip("\n").partition("\n")[0]  # a server may keep what stopped it
         golds = self.golds[answer.sample_id]

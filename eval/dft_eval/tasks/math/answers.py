@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from functools import cached_property
 from typing import Any, ClassVar
 
+from dft_eval.end_tokens import answer_text
 from dft_eval.metrics import Estimate, score_share
 from dft_eval.prerequisites import Missing
 from dft_eval.records.schema import Answer, Sample, Score, Status
@@ -60,9 +61,7 @@ class MathTask(Task):
 
     def score(self, answer: Answer) -> Score:
         """Grade the last boxed answer; where there is no box, what the text ends with, as the rules have it."""
-        given = (text for text in (answer.completion, answer.response) if text is not None)
-        text = _cut(next(given, ""))
-        verdict = grade_response(self.golds[answer.sample_id], text, self._rules)
+        verdict = grade_response(self.golds[answer.sample_id], answer_text(answer), self._rules)
         status: Status = verdict.pop("status")
         was_cut = answer.finish_reason == "length"
         if was_cut and status in ("wrong", "no_answer"):
@@ -111,11 +110,6 @@ class MathTask(Task):
 def _problem(row: dict[str, Any]) -> str:
     text: str = row["question"] if "question" in row else row["problem"]
     return text.strip()
-
-
-def _cut(text: str) -> str:
-    """The text before the first stop: a backend that sees special tokens as text may have kept it."""
-    return text[: min((place for stop in STOPS if (place := text.find(stop)) >= 0), default=len(text))]
 
 
 def _file(name: str, sha256: str) -> tuple[DataFile, ...]:
