@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from pathlib import PurePath
 from typing import Any, Literal
@@ -73,11 +74,22 @@ class Route(BaseModel):
         default = objectives.pop(DEFAULT_RULE, None)
         known = {default.name} if default is not None else {objective.name for objective in objectives.values()}
         if loss_type not in known:
-            which = f'the rule for "*" is {default.name}' if default is not None else f"the rules are {sorted(known)}"
-            raise ConflictError(
-                f"loss_type={loss_type}, but in loss_config.route {which}. Name the same objective in both."
-            )
+            raise ConflictError(self._contradiction(loss_type, default))
         return Routed({key: objectives[name] for key, name in self.keys.items()}, default)
+
+    def _contradiction(self, loss_type: str, default: Objective | None) -> str:
+        if default is not None:
+            return (
+                f"loss_type={loss_type}, but the rule for '*' in loss_config.route trains every source not named with "
+                f'{default.name}. Write `loss_type: {default.name}`, or the rule `"*": {loss_type}`.'
+            )
+        named = _rule_name(next(iter(self.rules.values())))
+        return (
+            f"loss_type={loss_type}, but no rule of loss_config.route trains it, and a source without a rule stops the "
+            f"run. To train every source not named with {loss_type}, add the last line:\n"
+            f'  rules:\n{_lines(self.rules)}    "*": {loss_type}\n'
+            f"To train the named sources alone, write `loss_type: {named}`."
+        )
 
     def match(self, candidates: Iterable[Any]) -> str:
         """Name of the rule for a source known under any of `candidates`, or its first name under "*".
@@ -91,16 +103,37 @@ class Route(BaseModel):
                 return name
         if self.has_default and names:
             return names[0]
-        found = repr(names[0]) if names else "a sample that names none"
+        where = f"loss_config.route (by {self.column_name or 'dataset'})"
+        if not names:
+            raise OptionError(
+                f"{where} has no rule for a sample that names none: its column {self.column_name!r} is empty. "
+                "Fill the column in every row."
+            )
+        example = _rule_name(next(iter(self.rules.values())))
         raise OptionError(
-            f"loss_config.route (by {self.column_name or 'dataset'}) has no rule for {found}; its rules: "
-            f"{', '.join(self.rules)}. Add one, or a rule for '*'."
+            f"{where} has no rule for {names[0]!r}; its rules: {', '.join(self.rules)}. Add a line for it, or one for "
+            f"every source not named, with the objective you mean in place of {example}:\n"
+            f"  rules:\n{_lines(self.rules)}    {json.dumps(names[0])}: {example}\n"
+            f'    "*": {example}'
         )
 
 
 def dataset_names(dataset: str) -> tuple[str, str]:
     """The words a rule may call a dataset: as written, and a file's name without folder and ending."""
     return dataset, PurePath(dataset).stem
+
+
+def _rule_name(rule: str | dict[str, Any]) -> str:
+    """The objective a rule names."""
+    return rule if isinstance(rule, str) else str(rule.get("loss_type"))
+
+
+def _lines(rules: dict[str, str | dict[str, Any]]) -> str:
+    """The rules as a YAML file has them."""
+    return "".join(
+        f"    {json.dumps(name)}: {json.dumps(rule) if isinstance(rule, dict) else rule}\n"
+        for name, rule in rules.items()
+    )
 
 
 def _objective(rule: str | dict[str, Any], name: str) -> Objective:

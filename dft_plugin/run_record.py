@@ -6,10 +6,15 @@ import json
 from pathlib import Path
 from typing import Any
 
-from dft_plugin.config import EXECUTION_OPTIONS
+from dft_plugin.config import EXECUTION_OPTIONS, LossConfig
 from dft_plugin.errors import ConflictError
 
 RECORD_NAME = "dft_run.json"
+_SECOND_PHASE = (
+    "A second phase with another loss starts from the weights alone, in a new output_dir: give the checkpoint as "
+    "model_name_or_path (an adapter: adapter_name_or_path) in LLaMA-Factory, or add --resume_only_model true in "
+    "ms-swift."
+)
 
 
 def write_json(path: Path, record: Any) -> None:
@@ -18,6 +23,32 @@ def write_json(path: Path, record: Any) -> None:
     temporary = path.with_name(path.name + ".tmp")
     temporary.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
     temporary.replace(path)
+
+
+def state_of_resumed(checkpoint: Path, output_dir: Path, now: dict[str, Any]) -> dict[str, float]:
+    """What a run that resumes with its optimiser state goes on from, checked to train what it began with.
+
+    Args:
+        checkpoint: The checkpoint's folder; where there is none, the record of `output_dir` counts.
+        output_dir: The run's output folder.
+        now: The record of this run.
+
+    Raises:
+        ConflictError: the run began with another loss, plain training included.
+    """
+    path = (checkpoint if checkpoint.is_dir() else output_dir) / RECORD_NAME
+    if path.exists():
+        before: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        refuse_other_loss(before, now, path)
+        state: dict[str, float] = before.get("state", {})  # absent in records of version 1
+        return state
+    if now["loss_type"] != "sft" or _trains(now) != _trains({**now, **LossConfig.parse("sft").record()}):
+        raise ConflictError(
+            f"{path} does not exist, so {path.parent} was trained without loss_type, and its optimiser state belongs "
+            f"to that loss; {now['loss_type']} would go on from it. Resume with loss_type: sft if it was plain "
+            f"cross-entropy. {_SECOND_PHASE}"
+        )
+    return {}
 
 
 def refuse_other_loss(before: dict[str, Any], now: dict[str, Any], path: Path) -> None:
@@ -31,16 +62,16 @@ def refuse_other_loss(before: dict[str, Any], now: dict[str, Any], path: Path) -
     Raises:
         ConflictError: another objective or other options.
     """
-
-    def trains(record: dict[str, Any]) -> dict[str, Any]:
-        options = {key: value for key, value in record["loss_config"].items() if key not in EXECUTION_OPTIONS}
-        return {"loss_type": record["loss_type"], **options}
-
-    old, new = trains(before), trains(now)
+    old, new = _trains(before), _trains(now)
     keys = sorted(key for key in old.keys() | new.keys() if old.get(key) != new.get(key))
     differing = [f"{key} {old.get(key)} -> {new.get(key)}" for key in keys]
     if differing:
         raise ConflictError(
             f"{path} says this run began with another loss: {'; '.join(differing)}. "
-            "Resume with the same loss, or start in a new output_dir."
+            f"Resume with the same loss. {_SECOND_PHASE}"
         )
+
+
+def _trains(record: dict[str, Any]) -> dict[str, Any]:
+    options = {key: value for key, value in record["loss_config"].items() if key not in EXECUTION_OPTIONS}
+    return {"loss_type": record["loss_type"], **options}

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from dft_plugin.core.objective import Objective, TokenInputs
+from dft_plugin.core.objective import Objective, SequenceNll, TokenInputs
 from dft_plugin.core.reduction import DeviceCheck, KeptTokens, keep_tokens
 from dft_plugin.core.row_softmax import OPTIONAL_STATISTICS, RowStatistics
 from dft_plugin.errors import InputError
@@ -26,6 +26,7 @@ class TokenContext:
         ref_hidden: The reference's hidden states for the same head, shape (..., T, H); for `linear_loss`.
         ref_logits: The reference's logits, shape (..., T, V); for `logits_loss`.
         mean_weight: What `renormalise: mean_one` divides by; None for the mean weight of the call.
+        sequence_nll: What `talr` and `cadft` compare with; None for the sequences of the call.
         checks: What else must hold of the tokens; looked at when the loss is computed.
     """
 
@@ -35,6 +36,7 @@ class TokenContext:
     ref_hidden: Tensor | None = None
     ref_logits: Tensor | None = None
     mean_weight: float | None = None
+    sequence_nll: SequenceNll | None = None
     checks: tuple[DeviceCheck, ...] = ()
 
 
@@ -47,6 +49,7 @@ class KeptContext(NamedTuple):
     num_segments: int
     routes: Tensor | None
     mean_weight: float | None
+    sequence_nll: SequenceNll | None
 
     def inputs(self, statistics: RowStatistics, rows: slice | None = None) -> TokenInputs:
         """What the objective looks at, of all tokens or of `rows`; `statistics` are of those."""
@@ -62,6 +65,7 @@ class KeptContext(NamedTuple):
             num_segments=self.num_segments,
             routes=at(self.routes),
             mean_weight=self.mean_weight,
+            sequence_nll=self.sequence_nll,
             **{name: getattr(statistics, name) for name in OPTIONAL_STATISTICS},
         )
 
@@ -83,7 +87,7 @@ def kept_tokens(
     """
     context = context or TokenContext()
     segments = None
-    if needs_segments(objective):
+    if needs_segments(objective, context):
         given = context.segments
         segments = torch.zeros_like(labels, dtype=torch.long) if given is None else given.detach().to(labels.device)
         _require_shape(segments, labels, "segments")
@@ -103,9 +107,9 @@ def kept_tokens(
     )
 
 
-def needs_segments(objective: Objective) -> bool:
+def needs_segments(objective: Objective, context: TokenContext | None) -> bool:
     """Whether the call must know which sequence each token belongs to."""
-    return "segments" in objective.needs
+    return "segments" in objective.needs or _compares_sequences(objective, context)
 
 
 def _require_shape(values: Tensor, labels: Tensor, name: str) -> None:
@@ -157,6 +161,7 @@ def select_context(
         num_segments=kept.num_segments,
         routes=select("routes").long() if "routes" in objective.needs else None,
         mean_weight=context.mean_weight,
+        sequence_nll=context.sequence_nll,
     )
 
 
@@ -164,4 +169,10 @@ def depends_on_all_tokens(objective: Objective, context: TokenContext | None) ->
     """Whether the weight of a token depends on other tokens of the call, so that their nll must be known first."""
     needs = objective.needs
     has_mean = context is not None and context.mean_weight is not None
-    return "segments" in needs or ("all_tokens" in needs and not has_mean)
+    return "segments" in needs or ("all_tokens" in needs and not has_mean) or _compares_sequences(objective, context)
+
+
+def _compares_sequences(objective: Objective, context: TokenContext | None) -> bool:
+    """Whether the weights need a statistic of the call's own sequences."""
+    is_given = context is not None and context.sequence_nll is not None
+    return "sequence_nll" in objective.needs and not is_given

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -10,6 +11,27 @@ from dft_plugin.errors import InputError, OptionError
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+
+@dataclass(frozen=True)
+class SequenceNll:
+    """Statistics of the mean nll of each sequence, over the sequences of one whole batch, in nats.
+
+    Numbers, or scalars on the device where a call takes its own sequences, so that it need not wait for it.
+
+    Attributes:
+        median: Median; of an even number the mean of the two middle ones.
+        mean: Mean.
+        std: Standard deviation of the population (divided by the number of sequences).
+    """
+
+    median: float | Tensor
+    mean: float | Tensor
+    std: float | Tensor
+
+
+NO_STEP_BEFORE = SequenceNll(median=1.0, mean=math.inf, std=0.0)
+"""Stands for the step before the first one: `talr` then is p with its floor, and `cadft` is DFT."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +52,7 @@ class TokenInputs:
         num_segments: How many sequences there are.
         routes: Key of the data source of each token, int64, shape (N,).
         mean_weight: Mean weight to renormalise by; None for that of these tokens.
+        sequence_nll: Statistics of the batch's sequences; None for those of these tokens.
     """
 
     token_logps: Tensor
@@ -42,6 +65,7 @@ class TokenInputs:
     num_segments: int = 0
     routes: Tensor | None = None
     mean_weight: float | None = None
+    sequence_nll: SequenceNll | None = None
 
     def need(self, name: str) -> Tensor:
         """The optional tensor `name`.
@@ -68,6 +92,24 @@ class TokenInputs:
         totals = values.new_zeros(self.num_segments).index_add_(0, segments, values)
         return totals.index_select(0, segments)
 
+    def batch_nll(self) -> SequenceNll:
+        """`sequence_nll`, or the statistics of the sequences of these tokens."""
+        if self.sequence_nll is not None:
+            return self.sequence_nll
+        segments = self.need("segments")
+        totals = self.token_logps.new_zeros(self.num_segments).index_add_(0, segments, -self.token_logps)
+        counts = totals.new_zeros(self.num_segments).index_add_(0, segments, totals.new_ones(segments.shape))
+        return sequence_nll(totals / counts)
+
+
+def sequence_nll(means: Tensor) -> SequenceNll:
+    """The statistics of sequences whose mean nll are `means`, shape (S,); `NO_STEP_BEFORE` where there are none."""
+    count = means.numel()
+    if not count:
+        return NO_STEP_BEFORE
+    means = means.double().sort().values
+    return SequenceNll((means[(count - 1) // 2] + means[count // 2]) / 2, means.mean(), means.std(correction=0))
+
 
 @dataclass(frozen=True)
 class Objective:
@@ -89,8 +131,9 @@ class Objective:
     def needs(self) -> frozenset[str]:
         """Optional fields of `TokenInputs` that the weight reads; the others are not computed.
 
-        Two more words say how the loss must be computed: `ref_logits` (the distribution of a frozen reference,
-        for `kl_scale`), and `all_tokens` (the weights of a call depend on each other).
+        Three more words say how the loss must be computed: `ref_logits` (the distribution of a frozen reference,
+        for `kl_scale`), `all_tokens` (the weights of a call depend on each other), and `sequence_nll` (they
+        depend on a statistic of the batch's sequences).
         """
         return frozenset()
 

@@ -15,8 +15,22 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
 from dft_plugin.core.objective import Objective, TokenInputs
-from dft_plugin.core.sequence_objectives import Asft, DftGeometricMean, DftSequence, IwSft, Prift
-from dft_plugin.core.token_objectives import ChordPhi, Deft, Dft, DftFloor, Eaft, Focal, Mix, Power, Profit, Sft
+from dft_plugin.core.sequence_objectives import Asft, Cadft, DftGeometricMean, DftSequence, IwSft, Prift
+from dft_plugin.core.token_objectives import (
+    ChordPhi,
+    Deft,
+    Dft,
+    DftFloor,
+    Eaft,
+    Focal,
+    GftDcr,
+    InfoSft,
+    Mix,
+    Power,
+    Profit,
+    Sft,
+    Talr,
+)
 from dft_plugin.errors import ObjectivePluginError, OptionError, UnknownObjectiveError
 
 __all__ = [
@@ -33,12 +47,8 @@ ENTRY_POINTS = "dft_plugin.objectives"
 
 _OWN: tuple[type[Objective], ...] = (
     *(Sft, Dft, DftSequence, DftGeometricMean, Power, DftFloor, Mix, Profit),
-    *(Eaft, Deft, ChordPhi, Focal, IwSft, Prift, Asft),
+    *(Eaft, Deft, Talr, ChordPhi, Focal, IwSft, Prift, Asft, InfoSft, GftDcr, Cadft),
 )
-_LEFT_OUT = {
-    "talr": "its formula could not be checked against its paper (arXiv 2509.20758), which releases no code; "
-    "`power` with alpha 0.5 or `deft` are the nearest verified relatives",
-}
 
 
 class _Table(Mapping[str, type[Objective]]):
@@ -107,9 +117,7 @@ def get_objective(name: str, **options: Any) -> Objective:
         ObjectivePluginError: the objective of another package is broken.
     """
     if not isinstance(name, str) or name not in OBJECTIVES:
-        is_left_out = isinstance(name, str) and name in _LEFT_OUT
-        reason = f" {name!r} was left out: {_LEFT_OUT[name]}." if is_left_out else ""
-        raise UnknownObjectiveError(f"objective={name!r}; known: {', '.join(OBJECTIVES)}.{reason}")
+        raise UnknownObjectiveError(f"objective={name!r}; known: {', '.join(OBJECTIVES)}.")
     cls = OBJECTIVES[name]
     fields = {field.name: field for field in dataclasses.fields(cls)}
     accepted = typing.get_type_hints(cls)

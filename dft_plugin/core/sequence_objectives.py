@@ -11,6 +11,7 @@ from dft_plugin.core.objective import Objective, TokenInputs, require_range
 if TYPE_CHECKING:
     from torch import Tensor
 
+_STD_EPSILON = 1e-6  # of CADFT's authors
 _IW_CLIPS = {"sequence": (0.0, 16.0), "token": (0.2, 1.8)}
 
 
@@ -54,6 +55,45 @@ class DftGeometricMean(Objective):
     def weight(self, tokens: TokenInputs) -> Tensor:
         """The exponential of the sequence's mean token_logps, shape (N,)."""
         return tokens.segment_mean(tokens.token_logps).exp()
+
+
+@dataclass(frozen=True)
+class Cadft(Objective):
+    """CADFT's weight: DFT that trains sequences the model finds unusually hard less (arXiv 2606.11206).
+
+    w = p * exp(-beta * max(0, z)), z = (c - mean) / (std + 1e-6) with c the sequence's mean nll, mean and std over
+    the sequences of the whole batch. A training run takes both from the optimiser step before, over its
+    micro-batches and all ranks, so that neither changes the loss; the first step has none before it and is DFT.
+    A call without `sequence_nll` takes its own sequences. The paper's second half, rewriting such samples later, is
+    no objective and left out.
+
+    Attributes:
+        beta: How much a hard sequence loses, at least 0; 0 is DFT.
+    """
+
+    name = "cadft"
+    formula = (
+        "w = p * exp(-beta * max(0, z)), z = (c - mean) / std, c = the sequence's mean nll "
+        "(in training, mean and std of the step before)"
+    )
+    source = "CADFT, arXiv 2606.11206, its weight alone, without the rewriting of samples"
+    advice = "DFT on data with outliers: samples far from what the model can do count less"
+
+    beta: float = 1.0
+
+    def __post_init__(self) -> None:
+        require_range(self, "beta", 0.0, math.inf)
+
+    @property
+    def needs(self) -> frozenset[str]:
+        """Which sequence each token belongs to, and the mean and spread of the batch's."""
+        return frozenset({"segments", "sequence_nll"})
+
+    def weight(self, tokens: TokenInputs) -> Tensor:
+        """exp(token_logps), less for the sequences that are harder than most, shape (N,)."""
+        batch = tokens.batch_nll()
+        z = (tokens.segment_mean(-tokens.token_logps) - batch.mean) / (batch.std + _STD_EPSILON)
+        return (tokens.token_logps - self.beta * z.clamp(min=0.0)).exp()
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 TOP_K = 20
 """Tokens that the compatibility mode of `eaft` takes the entropy of."""
 _NATIVE_EAFT_NORM = 3.0
+_LOWEST_TAU = 1e-6  # of TALR's authors
 
 
 @dataclass(frozen=True)
@@ -244,6 +245,94 @@ class Deft(Objective):
     def weight(self, tokens: TokenInputs) -> Tensor:
         """exp(concentration * token_logps), shape (N,)."""
         return (tokens.need("concentration") * tokens.token_logps).exp()
+
+
+@dataclass(frozen=True)
+class InfoSft(Objective):
+    """InfoSFT: DFT that fades out where the model is sure already (arXiv 2605.14967).
+
+    w = p * relu(1 - logit(p) / logit(P)) with logit(x) = log(x / (1 - x)): 0.185 at p = 0.1, 0.5 at 0.5, and 0 from
+    P on. The sum is divided by all kept tokens, as in the authors' code; the shared option `renormalise: mean_one`
+    makes another objective of it.
+
+    Attributes:
+        cutoff: P, the probability from which a token is not trained any more, in (0.5, 1).
+    """
+
+    name = "infosft"
+    formula = "w = p * relu(1 - logit(p) / logit(cutoff)), logit(x) = log(x / (1 - x))"
+    source = "InfoSFT, arXiv 2605.14967"
+    advice = "DFT without effort on what the model is sure of already"
+
+    cutoff: float = 0.93
+
+    def __post_init__(self) -> None:
+        if not 0.5 < self.cutoff < 1:
+            raise OptionError(f"objective {self.name!r}: cutoff={self.cutoff!r}; (0.5, 1) is accepted.")
+
+    def weight(self, tokens: TokenInputs) -> Tensor:
+        """The faded probability, shape (N,)."""
+        logps = tokens.token_logps
+        logits = logps - (-logps.expm1()).clamp(min=0.0).log()
+        return logps.exp() * (1 - logits / math.log(self.cutoff / (1 - self.cutoff))).clamp(min=0.0)
+
+
+@dataclass(frozen=True)
+class GftDcr(Objective):
+    """The dynamic coefficient of GFT: p below a threshold, one above it (arXiv 2604.14258, without its advantages).
+
+    Attributes:
+        tau: Threshold, in [0, 1]; 0 is SFT, 1 is DFT but for p = 1.
+    """
+
+    name = "gft_dcr"
+    formula = "w = p where p < tau, else 1"
+    source = "GFT, arXiv 2604.14258, its dynamic coefficient alone, without the group advantage"
+    advice = "DFT that does not hold back what the model half knows; between SFT and DFT in the paper"
+
+    tau: float = 0.7
+
+    def __post_init__(self) -> None:
+        require_range(self, "tau", 0.0, 1.0)
+
+    def weight(self, tokens: TokenInputs) -> Tensor:
+        """exp(token_logps) or one, shape (N,)."""
+        probs = tokens.token_logps.exp()
+        return probs.where(probs < self.tau, 1.0)
+
+
+@dataclass(frozen=True)
+class Talr(Objective):
+    """TALR: w = max(p^(1/tau), floor_at), tau the median of the sequences' mean nll over the batch (arXiv 2509.20758).
+
+    A training run takes tau from the optimiser step before, over its micro-batches and all ranks, so that neither
+    changes the loss; the first step has none before it and takes tau = 1. A call without `sequence_nll` takes its
+    own sequences.
+
+    Attributes:
+        floor_at: Smallest weight, in [0, 1].
+    """
+
+    name = "talr"
+    formula = "w = max(p^(1/tau), floor_at), tau = median of the sequences' mean nll (in training: of the step before)"
+    source = "TALR, arXiv 2509.20758"
+    advice = "forgetting less; its reviewers saw little gain over a small learning rate"
+
+    floor_at: float = 0.01
+
+    def __post_init__(self) -> None:
+        require_range(self, "floor_at", 0.0, 1.0)
+
+    @property
+    def needs(self) -> frozenset[str]:
+        """The median of the batch's sequences."""
+        return frozenset({"sequence_nll"})
+
+    def weight(self, tokens: TokenInputs) -> Tensor:
+        """exp(token_logps / tau), at least `floor_at`, shape (N,)."""
+        median = tokens.batch_nll().median
+        tau = max(median, _LOWEST_TAU) if isinstance(median, float) else median.clamp(min=_LOWEST_TAU)
+        return (tokens.token_logps / tau).exp().clamp(min=self.floor_at)
 
 
 @dataclass(frozen=True)

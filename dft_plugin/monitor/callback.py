@@ -15,7 +15,7 @@ from dft_plugin import __version__
 from dft_plugin.errors import LossNotLiveError
 from dft_plugin.frameworks import framework_version
 from dft_plugin.monitor.window_log import WindowLog
-from dft_plugin.run_record import RECORD_NAME, refuse_other_loss, write_json
+from dft_plugin.run_record import RECORD_NAME, state_of_resumed, write_json
 from dft_plugin.training.gathered_stats import Window
 from dft_plugin.training.trainer_loss import TrainerLoss
 
@@ -67,23 +67,20 @@ class LossMonitor(TrainerCallback):
         """
         record = self.record()
         path = Path(args.output_dir) / RECORD_NAME
-        if state.global_step > 0:
-            # ms-swift resumes into a new output folder; only the checkpoint then has the record
-            for folder in (args.output_dir, args.resume_from_checkpoint):
-                if isinstance(folder, str) and (file := Path(folder) / RECORD_NAME).exists():
-                    before = json.loads(file.read_text(encoding="utf-8"))
-                    refuse_other_loss(before, record, file)
-                    self._loss.restore(before.get("state", {}))  # absent in records of version 1
+        # ms-swift alone has the option; such a run is a new one that counts its steps from the checkpoint's
+        is_resumed = state.global_step > 0 and not getattr(args, "resume_only_model", False)
+        checkpoint = _checkpoint(args, state)
+        if is_resumed:
+            self._loss.restore(state_of_resumed(checkpoint, Path(args.output_dir), record))
         if not state.is_world_process_zero:
             return
         self._loss.announce = lambda: self._announce(path)
         if self._loss.is_path_settled:
             self._announce(path)
-        checkpoint = args.resume_from_checkpoint
         self._windows.begin(
             Path(args.output_dir),
-            resumed_step=state.global_step,
-            previous=Path(checkpoint).parent if isinstance(checkpoint, str) else None,
+            resumed_step=state.global_step if is_resumed else 0,
+            previous=checkpoint.parent if is_resumed else None,
             warmup_steps=args.get_warmup_steps(state.max_steps),
         )
 
@@ -162,3 +159,10 @@ class LossMonitor(TrainerCallback):
         return f"\n{CARD_HEADING}\n\nTrained with dft-plugin; `eval_loss` is plain cross-entropy.\n\n" + (
             "\n".join(lines) + "\n"
         )
+
+
+def _checkpoint(args: TrainingArguments, state: TrainerState) -> Path:
+    """The folder a run resumes from: as it was named, else the one of its step in the output folder."""
+    named = args.resume_from_checkpoint
+    is_folder = isinstance(named, str) and Path(named).is_dir()
+    return Path(named) if is_folder else Path(args.output_dir) / f"{PREFIX_CHECKPOINT_DIR}-{state.global_step}"

@@ -17,6 +17,7 @@ from dft_plugin.errors import InputError
 from dft_plugin.training.loss_head import LossHead
 from dft_plugin.training.mean_weight import MeanWeight
 from dft_plugin.training.reference_model import reference_forward
+from dft_plugin.training.sequence_nll import StepSequences
 
 
 class BatchContext:
@@ -25,14 +26,27 @@ class BatchContext:
     def __init__(self) -> None:
         self._tokens = TokenContext()
 
-    def tokens(self, mean_weight: MeanWeight | None) -> TokenContext:
-        """What `linear_loss` and `logits_loss` take."""
-        return self._tokens if mean_weight is None else replace(self._tokens, mean_weight=mean_weight.value)
+    def tokens(self, mean_weight: MeanWeight | None, sequences: StepSequences | None) -> TokenContext:
+        """What `linear_loss` and `logits_loss` take, with what the steps before left."""
+        return replace(
+            self._tokens,
+            mean_weight=None if mean_weight is None else mean_weight.value,
+            sequence_nll=None if sequences is None else sequences.value,
+        )
+
+    @property
+    def segments(self) -> Tensor | None:
+        """Number of each label's sequence within its row, shape (..., T); None where each row is one sequence."""
+        return self._tokens.segments
 
     @property
     def routes(self) -> Tensor | None:
         """Key of each label's data source, shape (..., T); None where nothing is routed."""
         return self._tokens.routes
+
+    def plain(self, labels: Tensor, objective: Objective) -> Tensor:
+        """Plain labels, of labels as the data pipeline made them for `objective`."""
+        return untag_labels(labels).labels if _carried(objective) else labels
 
     @contextmanager
     def taken_from(self, inputs: dict[str, Any], objective: Objective) -> Iterator[dict[str, Any]]:
@@ -42,7 +56,7 @@ class BatchContext:
             InputError: labels that do not carry what the objective needs.
         """
         labels = inputs.get("labels")
-        carries = objective.needs & {"routes", "segments", "ref_logps"}
+        carries = _carried(objective)
         if not carries or labels is None or self._tokens.segments is not None:
             yield inputs
             return
@@ -85,6 +99,11 @@ class BatchContext:
             yield
         finally:
             self._tokens = before
+
+
+def _carried(objective: Objective) -> frozenset[str]:
+    """What labels carry for `objective`."""
+    return objective.needs & {"routes", "segments", "sequence_nll", "ref_logps"}
 
 
 def _untagged(labels: Tensor, tagged: TaggedLabels, objective: Objective) -> DeviceCheck:

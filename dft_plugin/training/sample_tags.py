@@ -38,7 +38,7 @@ class TagPlan:
             get_tokenizer: Its transformers tokenizer; called where a reference is read.
         """
         needs = config.training_objective().needs
-        if not needs & {"routes", "segments", "ref_logps"}:
+        if not needs & {"routes", "segments", "sequence_nll", "ref_logps"}:
             return None
         return cls(config.shared.route, tokenizer_fingerprint(get_tokenizer()) if "ref_logps" in needs else "")
 

@@ -21,6 +21,7 @@ from dft_plugin.training.gathered_stats import GatheredStats, Window
 from dft_plugin.training.loss_head import HeadPass, LossHead, find_head
 from dft_plugin.training.mean_weight import MeanWeight
 from dft_plugin.training.reference_model import require_adapter
+from dft_plugin.training.sequence_nll import StepSequences
 
 
 class TrainerLoss:
@@ -39,6 +40,7 @@ class TrainerLoss:
         objective: What is trained, routed and shaped.
         progress: Share of the optimiser steps done; the monitor keeps it.
         mean_weight: Running mean of the weights; None unless they are renormalised.
+        sequences: The sequences of the step before; None unless the objective compares with them.
     """
 
     def __init__(self, config: LossConfig) -> None:
@@ -50,6 +52,7 @@ class TrainerLoss:
         self.objective = config.training_objective()
         self.progress = 0.0
         self.mean_weight = MeanWeight() if config.shared.renormalise else None
+        self.sequences = StepSequences() if "sequence_nll" in self.objective.needs else None
         self._head: LossHead | None = None
         self._context = BatchContext()
         self._pass: HeadPass | None = None
@@ -60,8 +63,18 @@ class TrainerLoss:
 
     @classmethod
     def named(cls, loss_type: str, loss_config: Mapping[str, Any] | str | None = None) -> TrainerLoss:
-        """The loss of that name, for a plain transformers or TRL trainer; it works on their logits."""
-        return cls(LossConfig.parse(loss_type, loss_config))
+        """The loss of that name, for a plain transformers or TRL trainer; it works on their logits.
+
+        Raises:
+            ConflictError: it needs the step before, and such a trainer does not say when a step ends.
+        """
+        loss = cls(LossConfig.parse(loss_type, loss_config))
+        if loss.mean_weight is not None or loss.sequences is not None:
+            raise ConflictError(
+                f"loss_type={loss_type} with these options compares with the optimiser step before, which a plain "
+                "transformers trainer does not announce. Train with LLaMA-Factory or ms-swift, or choose another."
+            )
+        return loss
 
     def attach(self, model: nn.Module, *, tokenizer: Any = None, obstacle: str = "") -> None:
         """Choose the path for `model`: fused where that is exact and not switched off.
@@ -177,7 +190,7 @@ class TrainerLoss:
             labels,
             self.objective.at(self.progress),
             num_items_in_batch=num_items_in_batch,
-            context=self._context.tokens(self.mean_weight),
+            context=self._context.tokens(self.mean_weight, self.sequences),
             token_scale=token_scale,
             shift=shift,
         )
@@ -205,6 +218,10 @@ class TrainerLoss:
                 yield plain
         finally:
             self._input_ids = None
+
+    def plain_labels(self, labels: Tensor | None) -> Tensor | None:
+        """Labels without what they carry; None and labels that carry nothing as they are."""
+        return labels if labels is None else self._context.plain(labels, self.objective)
 
     @contextmanager
     def reference(self, model: Any, inputs: dict[str, Any], *, wants_logits: bool = False) -> Iterator[None]:
@@ -290,7 +307,7 @@ class TrainerLoss:
             num_items_in_batch=num_items_in_batch,
             token_scale=token_scale,
             shift=shift,
-            context=self._context.tokens(self.mean_weight),
+            context=self._context.tokens(self.mean_weight, self.sequences),
         )
         return self._take(output, labels, output.loss, mode)
 
@@ -308,6 +325,8 @@ class TrainerLoss:
         self.num_training_calls += 1
         if self.mean_weight is not None:
             self.mean_weight.add(output)
+        if self.sequences is not None:
+            self.sequences.add(output, self._context.segments)
         return loss
 
     def pop_window(self, mode: str, *, device: torch.device | str = "cpu") -> Window:
@@ -348,15 +367,20 @@ class TrainerLoss:
         """
         if self.mean_weight is not None:
             self.mean_weight.end_step(device)
+        if self.sequences is not None:
+            self.sequences.end_step(device)
 
     def state(self) -> dict[str, float]:
         """What a resumed run needs to go on as if it had not stopped."""
-        return {} if self.mean_weight is None else {"mean_weight": self.mean_weight.value}
+        state = {} if self.mean_weight is None else {"mean_weight": self.mean_weight.value}
+        return state if self.sequences is None else {**state, **self.sequences.state()}
 
     def restore(self, state: Mapping[str, float]) -> None:
         """Go on from the `state` of a checkpoint."""
         if self.mean_weight is not None and "mean_weight" in state:
             self.mean_weight.value = state["mean_weight"]
+        if self.sequences is not None:
+            self.sequences.restore(state)
 
     def discard(self, mode: str) -> None:
         """Forget what was gathered for `mode`."""

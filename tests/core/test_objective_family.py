@@ -2,12 +2,14 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 
 from dft_plugin import OBJECTIVES, TokenContext, get_objective, linear_loss, logits_loss
 from dft_plugin.core.composed_objectives import Routed, Shaped
-from dft_plugin.errors import InputError, OptionError, UnknownObjectiveError
+from dft_plugin.core.objective import NO_STEP_BEFORE, SequenceNll, TokenInputs
+from dft_plugin.errors import InputError, OptionError
 
 SHAPE = (3, 11)  # sequences, positions
 VOCAB, HIDDEN = 37, 8
@@ -26,6 +28,15 @@ def entropy(probs):
 def over_rows(values, reduce):
     """`reduce` over the kept tokens of each row, for every one of them."""
     return torch.cat([reduce(row).expand(row.shape) for row in values])
+
+
+def mean_nll(rows):
+    return np.array([float(-row.log().mean()) for row in rows])
+
+
+def hardness(row, batch):
+    z = (float(-row.log().mean()) - batch.mean()) / (batch.std() + 1e-6)
+    return torch.tensor(math.exp(-2.0 * max(0.0, z)), dtype=torch.float64)
 
 
 # Each weight from the distribution `probs` (N, V), the targets' `p` (N,), the reference's `ref` (N,), and `rows`,
@@ -55,6 +66,16 @@ TEXTBOOK = {
     "iw_sft token": ({"level": "token"}, lambda probs, p, ref, rows: (p / ref).clamp(0.2, 1.8)),
     "prift": ({}, lambda probs, p, ref, rows: ref),
     "asft": ({"kl_coef": 0.3}, lambda probs, p, ref, rows: p),
+    "infosft": (
+        {"cutoff": 0.8},
+        lambda probs, p, ref, rows: p * (1 - (p / (1 - p)).log() / math.log(0.8 / 0.2)).clamp(min=0),
+    ),
+    "gft_dcr": ({"tau": 0.05}, lambda probs, p, ref, rows: torch.where(p < 0.05, p, 1.0)),
+    "talr": ({}, lambda probs, p, ref, rows: (p ** (1 / np.median(mean_nll(rows(p))))).clamp(min=0.01)),
+    "cadft": (
+        {"beta": 2.0},
+        lambda probs, p, ref, rows: p * over_rows(rows(p), lambda row: hardness(row, mean_nll(rows(p)))),
+    ),
     "asft target_k3": ({"kl_coef": 0.3, "kl": "target_k3"}, lambda probs, p, ref, rows: p + 0.3 * (ref / p - 1)),
 }
 
@@ -140,7 +161,7 @@ def test_the_label_shift_moves_everything_that_is_aligned_with_labels(problem, n
     torch.testing.assert_close(shifted, ours(problem, name, "fused")[0], rtol=1e-12, atol=0)
 
 
-@pytest.mark.parametrize("name", ["dft_sequence", "dft_geometric_mean", "iw_sft"])
+@pytest.mark.parametrize("name", ["dft_sequence", "dft_geometric_mean", "iw_sft", "talr", "cadft"])
 def test_packed_neighbours_are_other_sequences(problem, name):
     hidden, weight, _, labels, ref_logps, scale = problem
     packed = [tensor.reshape(1, -1, *tensor.shape[2:]) for tensor in (hidden, labels, ref_logps, scale)]
@@ -295,6 +316,10 @@ def test_mix_is_annealed_over_the_run(schedule, expected):
         ("dft_floor", {"floor_at": True}, "float is accepted"),
         ("iw_sft", {"temperature": math.nan}, "temperature=nan"),
         ("asft", {"kl": "forward"}, "ref_to_model"),
+        ("infosft", {"cutoff": 0.5}, "cutoff=0.5"),
+        ("gft_dcr", {"tau": 1.5}, "tau=1.5"),
+        ("talr", {"floor_at": -0.1}, "floor_at=-0.1"),
+        ("cadft", {"beta": -1.0}, "beta=-1.0"),
         ("dft", {"alpha": 1.0}, "no option 'alpha'"),
     ],
 )
@@ -303,9 +328,39 @@ def test_options_that_cannot_be_are_refused(name, options, message):
         get_objective(name, **options)
 
 
-def test_talr_says_why_it_is_missing():
-    with pytest.raises(UnknownObjectiveError, match="could not be checked"):
-        get_objective("talr")
+@pytest.mark.parametrize(("p", "weight"), [(0.01, 0.028), (0.1, 0.185), (0.5, 0.5), (0.8, 0.37), (0.93, 0), (1.0, 0)])
+def test_infosft_has_the_published_weights(p, weight):
+    logps = torch.tensor([p], dtype=torch.float64).log()
+    found = get_objective("infosft").weight(TokenInputs(token_logps=logps, targets=torch.zeros(1).long()))
+    assert float(found) == pytest.approx(weight, abs=2e-3)
+
+
+@pytest.mark.parametrize("path", ["logits", "fused"])
+@pytest.mark.parametrize("name", ["talr", "cadft"])
+def test_a_given_statistic_of_the_batch_makes_the_split_indifferent(problem, name, path):
+    hidden, weight, _, labels, _, _ = problem
+    batch = SequenceNll(median=3.0, mean=3.5, std=0.4)
+
+    def loss(rows, given):
+        options = {
+            "objective": name,
+            "shift": False,
+            "num_items_in_batch": 20,
+            "context": TokenContext(sequence_nll=given),
+        }
+        if path == "fused":
+            return linear_loss(hidden[rows], weight, labels[rows], chunk_size=4, **options).loss
+        return logits_loss(hidden[rows] @ weight.T, labels[rows], **options).loss
+
+    whole, parts = loss(slice(0, 3), batch), loss(slice(0, 1), batch) + loss(slice(1, 3), batch)
+    torch.testing.assert_close(parts, whole, rtol=1e-12, atol=0)
+    assert not torch.isclose(whole, loss(slice(0, 3), None), rtol=1e-3), "the statistic made no difference"
+    first = linear_loss(hidden, weight, labels, objective="dft_floor" if name == "talr" else "dft", shift=False)
+    p = first.token_nll.neg().exp()[labels != -100]
+    found = logits_loss(
+        hidden @ weight.T, labels, objective=name, shift=False, context=TokenContext(sequence_nll=NO_STEP_BEFORE)
+    ).token_weight[labels != -100]
+    torch.testing.assert_close(found, p.clamp(min=0.01) if name == "talr" else p)
 
 
 @pytest.mark.parametrize("name", ["prift", "iw_sft token", "asft target_k3", "asft"])

@@ -173,10 +173,29 @@ def test_resuming_with_another_loss_is_refused(train, inputs):
     settings = config(model, data, root / "resume", save_strategy="steps", save_steps=2, loss_type="dft")
     run_in_process(settings)
     again = {**settings, "max_steps": 4, "overwrite_output_dir": False}
-    with pytest.raises(ConflictError, match="loss_type dft -> sft"):
+    with pytest.raises(ConflictError, match="loss_type dft -> sft.*model_name_or_path"):
         run_in_process({**again, "loss_type": "sft"})
     run_in_process(again)
     assert history(root / "resume")[-1]["step"] == 4
+
+
+def test_a_second_phase_starts_from_the_weights_and_not_from_the_optimiser(inputs):
+    """Plain training, then DFT: refused as a resumed run, right from the checkpoint's weights."""
+    from dft_plugin.errors import ConflictError
+
+    model, data, root = inputs
+    first = config(model, data, root / "phase1", save_strategy="steps", save_steps=2, max_steps=2)
+    checkpoint = run_in_process(first) / "checkpoint-2"
+    second = {**first, "max_steps": 4, "loss_type": "dft", "save_strategy": "no"}
+    with pytest.raises(ConflictError, match="trained without loss_type.*model_name_or_path"):
+        run_in_process({**second, "resume_from_checkpoint": str(checkpoint)})
+    sft = run_in_process({**second, "loss_type": "sft", "resume_from_checkpoint": str(checkpoint)})
+    assert [step["step"] for step in history(sft)] == [1, 2, 3, 4], "plain cross-entropy is what sft goes on with"
+    weights = {**second, "model_name_or_path": str(checkpoint), "learning_rate": 0.0}
+    found = history(run_in_process({**weights, "output_dir": str(root / "phase2")}))
+    native = {key: value for key, value in weights.items() if key != "loss_type"} | {"use_dft_loss": True}
+    truth = history(run_in_process({**native, "output_dir": str(root / "native2")}))
+    assert [step["loss"] for step in found] == pytest.approx([step["loss"] for step in truth], rel=1e-6)
 
 
 @pytest.mark.parametrize(("fused", "message"), [("auto", "never took it"), (False, "never computed it")])

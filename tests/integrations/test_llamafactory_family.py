@@ -100,6 +100,7 @@ NAMES = {
     *("packing", "neat_packing", "learning_rate", "max_steps", "per_device_train_batch_size", "stage", "streaming"),
     *("gradient_accumulation_steps", "val_size", "eval_strategy", "eval_steps", "use_eaft_loss", "tokenized_path"),
     *("save_strategy", "save_steps", "resume_from_checkpoint", "output_dir", "eval_dataset", "eaft_alpha"),
+    *("eval_on_each_dataset", "dataloader_num_workers"),
 }
 
 
@@ -160,6 +161,27 @@ def test_a_default_rule_takes_the_rest(train):
     assert losses(named) == losses(rest)
 
 
+def test_routes_of_streamed_and_of_separately_evaluated_datasets(train):
+    rules = {"facts": "sft", "sums": "dft"}
+    settings = {"dataset": "facts,sums", **FROZEN}
+    whole = train("dft", route={"by": "dataset", "rules": rules}, **settings)
+    evaluated = {"eval_dataset": "facts,sums", "eval_on_each_dataset": True, "eval_strategy": "steps", "eval_steps": 1}
+    each = train("dft", route={"by": "dataset", "rules": rules}, **settings, **evaluated)
+    assert losses(each) == losses(whole)
+    plain = train("sft", **settings, **evaluated)
+    for name in rules:
+        assert losses(each, f"eval_{name}_loss") == pytest.approx(losses(plain, f"eval_{name}_loss"), rel=1e-6)
+        assert all(row > 0 for row in losses(each, f"eval_{name}_tokens/route_{name}"))
+    assert losses(each, "eval_facts_objective") == pytest.approx(losses(each, "eval_facts_nll"), rel=1e-6), "sft"
+    assert losses(each, "eval_sums_objective")[0] < losses(each, "eval_sums_nll")[0] / 5, "dft"
+    # LLaMA-Factory makes as many shards of a stream as there are workers, and none of none
+    streamed = {**settings, "streaming": True, "preprocessing_num_workers": None, "dataloader_num_workers": 1}
+    one = train("dft", route={"by": "dataset", "rules": {**rules, "facts": "dft"}}, **streamed)
+    assert losses(one) == pytest.approx(losses(train("dft", **streamed)), rel=1e-6)
+    other = train("dft", route={"by": "dataset", "rules": {"facts": "sft", "sums": "sft", "*": "dft"}}, **streamed)
+    assert losses(other) == pytest.approx(losses(train("sft", **streamed)), rel=1e-6)
+
+
 @pytest.mark.parametrize("name", ["dft_sequence", "dft_geometric_mean"])
 def test_packing_does_not_mix_sequences(train, name):
     unpacked = train(name, dataset="facts", gradient_accumulation_steps=24, cutoff_len=256, **WHOLE_EPOCH)
@@ -208,6 +230,19 @@ def test_renormalised_weights_keep_the_size_of_the_loss(train):
     assert losses(split) == pytest.approx(losses(renormalised), rel=1e-5)
 
 
+@pytest.mark.parametrize("name", ["talr", "cadft"])
+def test_a_statistic_of_the_step_before_is_the_same_for_any_micro_batches(train, name):
+    whole, dft = train(name), train("dft_floor", floor_at=0.01) if name == "talr" else train("dft")
+    assert losses(whole)[0] == pytest.approx(losses(dft)[0], rel=1e-6), "the first step has no step before it"
+    assert losses(whole)[1] != pytest.approx(losses(dft)[1], rel=1e-3), "and the second has"
+    split = train(name, per_device_train_batch_size=1, gradient_accumulation_steps=4)
+    for key in ("loss", "grad_norm"):
+        assert losses(split, key) == pytest.approx(losses(whole, key), rel=1e-5)
+    saved = {"save_strategy": "steps", "save_steps": 2}
+    again = train(name, resume_from_checkpoint=str(train(name, **saved) / "checkpoint-2"))
+    assert losses(again)[-1] == pytest.approx(losses(whole)[-1], rel=1e-6)
+
+
 def test_tokens_with_full_weight(train):
     floor, full = train("dft", floor=0.3, **FROZEN), train("dft", full_weight_tokens=["eos"], **FROZEN)
     plain = train("dft", **FROZEN)
@@ -221,7 +256,14 @@ def test_tokens_with_full_weight(train):
         ("dft", {"route": {"by": "dataset", "rules": {"facts": "dft"}}}, OptionError, "no rule for 'sums'"),
         ("dft", {"route": {"by": "column", "column": "kind", "rules": {"odd": "dft"}}}, OptionError, "for 'even'"),
         ("dft", {"route": {"by": "channel", "rules": {"*": "dft"}}}, OptionError, "no column 'channel'"),
-        ("dft", {"route": {"by": "dataset", "rules": {"*": "sft"}}}, ConflictError, "is sft"),
+        ("dft", {"route": {"by": "dataset", "rules": {"*": "sft"}}}, ConflictError, "not named with sft"),
+        ("dft", {"route": {"by": "dataset", "rules": {"facts": "sft"}}}, ConflictError, '"\\*": dft'),
+        (
+            "dft",
+            {"route": {"by": "dataset", "rules": {"facts": "dft"}}, "dataset": "facts", "eval_dataset": "sums"},
+            OptionError,
+            "no rule for 'sums'",
+        ),
         ("dft", {"route": {"by": "dataset", "rules": {"*": "dtf"}}}, Exception, "rule '\\*'"),
         ("dft", {"route": {"by": "dataset", "column": "x", "rules": {"*": "dft"}}}, OptionError, "by: column"),
         (

@@ -243,9 +243,33 @@ def test_resuming_with_another_loss_is_refused(inputs):
     settings = config(model, data / "toy.jsonl", root / "resume", save_strategy="steps", save_steps=2, loss_type="dft")
     run_in_process(settings)
     again = {**settings, "max_steps": 4, "resume_from_checkpoint": str(root / "resume" / "checkpoint-2")}
-    with pytest.raises(ConflictError, match="loss_type dft -> sft"):
+    with pytest.raises(ConflictError, match="loss_type dft -> sft.*resume_only_model"):
         run_in_process({**again, "loss_type": "sft", "output_dir": str(root / "elsewhere")})
     assert run_in_process(again)[-1]["step"] == 4
+
+
+def test_a_second_phase_starts_from_the_weights_and_not_from_the_optimiser(inputs):
+    """SFT or plain training, then DFT: refused as a resumed run, right with `resume_only_model` and from the folder."""
+    from dft_plugin.errors import ConflictError
+
+    model, data, root = inputs
+    saving = {"save_strategy": "steps", "save_steps": 2, "max_steps": 2}
+    checkpoints = {}
+    for name, loss in (("plain", {}), ("sft", {"loss_type": "sft"})):
+        run_in_process(config(model, data / "toy.jsonl", root / f"{name}1", **saving, **loss))
+        checkpoints[name] = str(root / f"{name}1" / "checkpoint-2")
+    second = config(model, data / "toy.jsonl", root / "second", max_steps=4, loss_type="dft", learning_rate=0.0)
+    for name, message in (("plain", "trained without loss_type"), ("sft", "loss_type sft -> dft")):
+        with pytest.raises(ConflictError, match=message):
+            run_in_process({**second, "resume_from_checkpoint": checkpoints[name]})
+    weights = {"resume_from_checkpoint": checkpoints["sft"], "resume_only_model": True}
+    found = run_in_process({**second, **weights})
+    assert json.loads((root / "second" / "dft_run.json").read_text())["loss_type"] == "dft"
+    truth = run_in_process({**second, "model": checkpoints["sft"], "output_dir": str(root / "from-folder")})
+    # the resumed one skips the data of the steps done
+    assert [x["loss"] for x in found if x.get("step", 0) > 2 and "loss" in x] == pytest.approx(
+        [x["loss"] for x in truth if x.get("step", 0) > 2 and "loss" in x], rel=1e-6
+    )
 
 
 @pytest.mark.parametrize(("fused", "message"), [("auto", "never took it"), (False, "never computed it")])

@@ -132,6 +132,22 @@ def test_routes_by_channel_with_loss_scale(train):
     assert_routes(train, {"by": "channel"}, ("c0", "c1"), settings)
 
 
+def test_routes_of_streamed_and_of_evaluated_datasets(train, inputs):
+    rules = {"facts": "sft", "sums": "dft"}
+    evaluated = {"val_dataset": [str(inputs[1] / "sums.jsonl")], "eval_strategy": "steps", "eval_steps": 1}
+    found = train("dft", settings={**FROZEN, **evaluated}, route={"by": "dataset", "rules": rules})
+    plain = train("sft", settings={**FROZEN, **evaluated})
+    assert losses(found, "eval_loss") == pytest.approx(losses(plain, "eval_loss"), rel=1e-6)
+    assert losses(found, "eval_objective")[0] < losses(found, "eval_nll")[0] / 5, "dft"
+    assert losses(found) == losses(train("dft", settings=FROZEN, route={"by": "dataset", "rules": rules}))
+    streamed = {**FROZEN, "streaming": True}
+    routed = train("dft", settings=streamed, route={"by": "dataset", "rules": {**rules, "facts": "dft"}})
+    assert losses(routed) == pytest.approx(losses(train("dft", settings=streamed)), rel=1e-6)
+    with pytest.raises(OptionError, match="no rule for '.*sums.jsonl'"):
+        options = {"route": {"by": "dataset", "rules": {"facts": "dft"}}}
+        train("dft", settings={"dataset": ["facts"], **evaluated}, **options)
+
+
 def test_routes_of_packed_rows(train, packing):
     assert_routes(train, {"by": "column", "column": "kind"}, ("odd", "even"), {**FROZEN, **packing})
 
@@ -181,6 +197,16 @@ def test_renormalised_weights_keep_the_size_of_the_loss(train):
     plain, renormalised = train("dft"), train("dft", renormalise="mean_one")
     assert losses(renormalised)[0] == losses(plain)[0], "the first step has no step before it"
     assert losses(renormalised)[1] > 5 * losses(plain)[1]
+
+
+@pytest.mark.parametrize("name", ["talr", "cadft"])
+def test_a_statistic_of_the_step_before_is_the_same_for_any_micro_batches(train, name):
+    whole, dft = train(name), train("dft_floor", floor_at=0.01) if name == "talr" else train("dft")
+    assert losses(whole)[0] == pytest.approx(losses(dft)[0], rel=1e-6), "the first step has no step before it"
+    assert losses(whole)[1] != pytest.approx(losses(dft)[1], rel=1e-3), "and the second has"
+    split = train(name, settings={"per_device_train_batch_size": 1, "gradient_accumulation_steps": 4})
+    for key in ("loss", "grad_norm"):
+        assert losses(split, key) == pytest.approx(losses(whole, key), rel=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -159,10 +159,9 @@ class DftLoss(BaseLoss):
 
         @functools.wraps(prediction_step)
         def prediction_step_with_plain_labels(model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
-            if trainer.template.sequence_parallel_size > 1:  # the labels are split, and untagged, further in
-                return prediction_step(model, inputs, *args, **kwargs)
-            with self.loss.batch(inputs) as inputs:
-                return prediction_step(model, inputs, *args, **kwargs)
+            # swift cuts and splits the labels further in, and what they carry with them: plain are those for metrics
+            loss, logits, labels = prediction_step(model, inputs, *args, **kwargs)
+            return loss, logits, self.loss.plain_labels(labels)
 
         trainer.dft_loss = self
         trainer.prediction_step = prediction_step_with_plain_labels
