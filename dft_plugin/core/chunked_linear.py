@@ -37,6 +37,9 @@ from dft_plugin.core.row_kl import kl_rows_, mix_rows_
 from dft_plugin.core.row_softmax import RowStatistics
 
 _HAS_TRITON = importlib.util.find_spec("triton") is not None
+# Low-precision products of an odd number of rows are padded, in a copy of the whole chunk.
+CHUNK_UNIT = 32
+
 Weigh = Callable[[slice, RowStatistics], tuple[Tensor, Tensor | None]]
 
 
@@ -102,10 +105,17 @@ def chunked_linear_loss(hidden: Tensor, weight: Tensor, bias: Tensor | None, cal
     return LinearResult(*_ChunkedLinearLoss.apply(hidden, weight, bias, call))  # type: ignore[no-untyped-call]
 
 
-def even_chunks(num_rows: int, chunk_size: int) -> list[slice]:
-    """The fewest slices of at most `chunk_size` rows, equal to within one row: a ragged tail costs a whole chunk."""
-    num_chunks = -(-num_rows // chunk_size)
-    bounds = [index * num_rows // max(num_chunks, 1) for index in range(num_chunks + 1)]
+def even_chunks(num_rows: int, chunk_size: int, *, unit: int = 1) -> list[slice]:
+    """The fewest slices of at most `chunk_size` rows, nearly equal: a ragged tail costs a whole chunk.
+
+    Args:
+        num_rows: How many rows.
+        chunk_size: Most rows of a slice.
+        unit: Bounds are multiples of it, where `chunk_size` is one.
+    """
+    unit = unit if chunk_size % unit == 0 else 1
+    num_chunks, num_units = -(-num_rows // chunk_size), -(-num_rows // unit)
+    bounds = [min(index * num_units // max(num_chunks, 1) * unit, num_rows) for index in range(num_chunks + 1)]
     return [slice(start, stop) for start, stop in pairwise(bounds)]
 
 
@@ -152,11 +162,12 @@ def _loss_and_gradients(
     hidden: Tensor, weight: Tensor, bias: Tensor | None, call: LinearCall
 ) -> tuple[LinearResult, ChunkGradients]:
     rows, targets = call.kept.rows, call.kept.targets
-    chunks = even_chunks(rows.numel(), call.chunk_size)
+    is_low = call.dtype != call.statistics_dtype
+    chunks = even_chunks(rows.numel(), call.chunk_size, unit=CHUNK_UNIT if is_low else 1)
     grads = ChunkGradients(hidden, weight, bias, call, num_chunks=len(chunks))
     flat_hidden = hidden.reshape(-1, hidden.shape[-1])
     product = ChunkProduct(weight, bias, call)
-    shape = -(-rows.numel() // max(len(chunks), 1)), weight.shape[0]
+    shape = max((chunk.stop - chunk.start for chunk in chunks), default=0), weight.shape[0]
     buffer = hidden.new_empty(shape, dtype=call.dtype)
     flat_ref = None if call.ref_hidden is None else call.ref_hidden.reshape(-1, hidden.shape[-1])
     ref_buffer = None if flat_ref is None else torch.empty_like(buffer)

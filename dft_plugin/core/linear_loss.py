@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from dft_plugin.core.chunk_gradients import MAX_LOW_PRECISION_SUMS
-from dft_plugin.core.chunked_linear import LinearCall, Weigh, chunked_linear_loss
+from dft_plugin.core.chunked_linear import CHUNK_UNIT, LinearCall, Weigh, chunked_linear_loss
 from dft_plugin.core.context import KeptContext, TokenContext, depends_on_all_tokens, kept_tokens, select_context
 from dft_plugin.core.objectives import Objective, as_objective
 from dft_plugin.core.reduction import LossOutput
@@ -118,10 +118,7 @@ def linear_loss(
         token_scale=scale,
         logit_scale=float(logit_scale),
         logit_softcap=logit_softcap,
-        chunk_size=chunk_size
-        or max(
-            default_chunk_size(weight, is_head_trained=needs_grad[1]), -(-kept.rows.numel() // MAX_LOW_PRECISION_SUMS)
-        ),
+        chunk_size=chunk_size or _chunk_size(weight, kept.rows.numel(), is_head_trained=needs_grad[1]),
         dtype=dtype,
         needs_grad=needs_grad,
         wants=objective.needs,
@@ -185,6 +182,12 @@ def default_chunk_size(weight: Tensor, *, is_head_trained: bool) -> int:
     if weight.device.type == "cpu":
         return min(max(weight.shape[1] // 2, 128), 1024) if is_head_trained else 256
     return 2048 if is_head_trained else 512
+
+
+def _chunk_size(weight: Tensor, num_rows: int, *, is_head_trained: bool) -> int:
+    """The default, or more where it would make too many chunks for a low-precision sum."""
+    least = -(-num_rows // (MAX_LOW_PRECISION_SUMS * CHUNK_UNIT)) * CHUNK_UNIT
+    return max(default_chunk_size(weight, is_head_trained=is_head_trained), least)
 
 
 def _product_dtype(hidden: Tensor, weight: Tensor) -> torch.dtype:

@@ -15,6 +15,11 @@ own, so that no allocator's cache hides anything: the high-water mark of the res
 - trl: DFT in the style of TRL's chunked NLL: kept tokens, 256 at a time, float32 product, checkpointed.
 - torch: torch.nn.functional.linear_cross_entropy, chunked. Plain cross-entropy: it has no token weights.
 - liger: LigerFusedLinearCrossEntropy with use_token_scaling; CUDA only.
+- liger_scaled: Liger's LigerFusedLinearScaledCrossEntropyFunction (CuTe on Hopper), nll of each token, weighted; CUDA.
+- cce: cut-cross-entropy, nll of each token with no gradient filter, weighted; CUDA only.
+
+`--gradient-filter BOUND` also measures DFT with that filter, `--real` uses hidden states, head and targets of
+SmolLM2-135M-Instruct on GSM8K answers: filters need real data to be judged by.
 
 Ratios above 1 mean that `linear_loss` is faster, or smaller. Accuracy: relative distance from float64 of loss and
 gradients, at 256 tokens and at most 16384 words, half of the targets probable.
@@ -43,7 +48,7 @@ from dft_plugin import OBJECTIVES, linear_loss
 from dft_plugin.core.linear_loss import default_chunk_size
 
 IGNORE = -100
-RIVALS = ("native", "trl", "torch", "liger")
+RIVALS = ("native", "trl", "torch", "liger", "liger_scaled", "cce")
 MIB = 2**20
 
 
@@ -59,8 +64,10 @@ class Inputs(NamedTuple):
 Loss = Callable[[Inputs], Tensor]
 
 
-def fused(objective: str) -> Loss:
-    return lambda x: linear_loss(x.hidden, x.weight, x.targets, shift=False, objective=objective).loss
+def fused(objective: str, bound: float | None = None) -> Loss:
+    return lambda x: (
+        linear_loss(x.hidden, x.weight, x.targets, shift=False, objective=objective, gradient_filter=bound).loss
+    )
 
 
 def native(x: Inputs) -> Tensor:
@@ -94,20 +101,38 @@ def liger(x: Inputs) -> Tensor:
     return liger_fused_linear_cross_entropy(x.hidden, x.weight, x.targets, **options)
 
 
+def liger_scaled(x: Inputs) -> Tensor:
+    from liger_kernel.ops import LigerFusedLinearScaledCrossEntropyFunction
+
+    nll = LigerFusedLinearScaledCrossEntropyFunction.apply(x.hidden, x.weight, x.targets)
+    return (nll * torch.exp(-nll).detach()).sum() / (x.targets != IGNORE).sum()
+
+
+def cce(x: Inputs) -> Tensor:
+    from cut_cross_entropy import linear_cross_entropy
+
+    options = {"ignore_index": IGNORE, "reduction": "none", "filter_eps": None}
+    nll = linear_cross_entropy(x.hidden, x.weight, x.targets, **options)
+    return (nll * torch.exp(-nll).detach()).sum() / (x.targets != IGNORE).sum()
+
+
 LOSSES: dict[str, Loss] = {
     **{name: fused(name) for name in OBJECTIVES},
     "native": native,
     "trl": trl_style,
     "torch": torch_chunked,
     "liger": liger,
+    "liger_scaled": liger_scaled,
+    "cce": cce,
 }
+PACKAGES = {"liger": "liger-kernel", "liger_scaled": "liger-kernel", "cce": "cut-cross-entropy"}
 
 
 def reason_to_skip(rival: str, device: str) -> str | None:
-    if rival == "liger" and device == "cpu":
-        return "Liger's kernels need a GPU"
-    if rival == "liger" and importlib.util.find_spec("liger_kernel") is None:
-        return "not installed: pip install liger-kernel"
+    if rival in PACKAGES and device == "cpu":
+        return f"{PACKAGES[rival]}'s kernels need a GPU"
+    if rival in PACKAGES and importlib.util.find_spec(PACKAGES[rival].replace("-", "_")) is None:
+        return f"not installed: pip install {PACKAGES[rival]}"
     if rival == "torch" and not hasattr(fn, "linear_cross_entropy"):
         return f"torch {torch.__version__} has no linear_cross_entropy; 2.13 has"
     return None
@@ -116,6 +141,8 @@ def reason_to_skip(rival: str, device: str) -> str | None:
 def make_inputs(args: argparse.Namespace) -> Inputs:
     generator = torch.Generator().manual_seed(0)
     dtype = getattr(torch, args.dtype)
+    if args.real:
+        return real_inputs(args, dtype, generator)
 
     def normal(rows: int) -> Tensor:
         return torch.randn(rows, args.hidden, generator=generator).to(args.device, dtype)
@@ -124,6 +151,22 @@ def make_inputs(args: argparse.Namespace) -> Inputs:
     targets = torch.randint(args.vocab, (args.tokens,), generator=generator)
     targets[torch.randperm(args.tokens, generator=generator)[round(args.kept * args.tokens) :]] = IGNORE
     return Inputs(normal(args.tokens).requires_grad_(), weight, targets.to(args.device))
+
+
+def real_inputs(args: argparse.Namespace, dtype: torch.dtype, generator: torch.Generator) -> Inputs:
+    """Answer tokens of GSM8K; the masked ones between them are copies."""
+    sys.path.insert(0, str(Path(__file__).parents[2]))
+    from tests.real_states import real_states
+
+    kept = round(args.kept * args.tokens)
+    states = real_states(kept)
+    if states is None:
+        raise SystemExit("--real needs the network for the model, and DFT_DATA_DIR with gsm8k")
+    rows = torch.randperm(args.tokens, generator=generator)[:kept].sort().values
+    hidden = states.hidden[torch.arange(args.tokens) % kept].index_copy(0, rows, states.hidden)
+    targets = torch.full((args.tokens,), IGNORE).index_copy(0, rows, states.targets)
+    weight = states.weight.to(args.device, dtype).requires_grad_(not args.frozen_head)
+    return Inputs(hidden.to(args.device, dtype).requires_grad_(), weight, targets.to(args.device))
 
 
 def step(loss: Loss, inputs: Inputs) -> None:
@@ -162,8 +205,10 @@ def measure_times(args: argparse.Namespace, rivals: list[str]) -> dict[str, list
     """Seconds of each candidate, round by round."""
     inputs = make_inputs(args)
     runs: dict[str, Callable[[], None]] = {"floor": gemm_floor(inputs, is_head_trained=not args.frozen_head)}
-    for name in ("dft", "sft", *args.objectives, *rivals):
-        runs[name] = lambda loss=LOSSES[name]: step(loss, inputs)
+    losses = LOSSES | {"filtered": fused("dft", args.gradient_filter)}
+    own = ("dft", "sft", *(["filtered"] if args.gradient_filter else []))
+    for name in (*own, *args.objectives, *rivals):
+        runs[name] = lambda loss=losses[name]: step(loss, inputs)
     for name, run in runs.items():
         # on a CPU a rival's first step is no slower than its next, and takes up to minutes
         for _ in range(3 if args.device == "cuda" else int(name not in rivals)):
@@ -232,6 +277,25 @@ def measure_errors(args: argparse.Namespace) -> dict[str, dict[str, float]]:
     }
 
 
+def measure_filter(args: argparse.Namespace) -> dict[str, float]:
+    """Share of the columns that stay, and the filter's own error, without rounding: both in float32."""
+    inputs = make_inputs(args)
+    leaves = [inputs.hidden.detach().float().requires_grad_() for _ in range(2)]
+    weight = inputs.weight.detach().float()
+    outputs = [
+        linear_loss(leaf, weight, inputs.targets, shift=False, gradient_filter=bound)
+        for leaf, bound in zip(leaves, (None, args.gradient_filter), strict=True)
+    ]
+    for output in outputs:
+        output.loss.backward()
+    exact, filtered = (leaf.grad for leaf in leaves)
+    return {
+        "bound": args.gradient_filter,
+        "kept_columns": round(outputs[1].kept_columns, 4),
+        "own_error_of_dh": float((filtered - exact).norm() / exact.norm()),
+    }
+
+
 def ratios(numerator: list[float], denominator: list[float]) -> tuple[float, list[float]]:
     """Median over rounds, and the 20th and 80th percentile."""
     values = [a / b for a, b in zip(numerator, denominator, strict=False)]
@@ -271,6 +335,9 @@ def measure(args: argparse.Namespace) -> dict[str, object]:
         "versions": {name: importlib.metadata.version(name) for name in ("torch", "dft-plugin")}
         | {"python": platform.python_version()},
     }
+    if args.gradient_filter:
+        ratio, spread = ratios(times["filtered"], times["floor"])
+        result["filtered"] = {"time_over_gemm_floor": ratio, "percentiles_20_80": spread, **measure_filter(args)}
     for name in args.objectives:
         ratio, spread = ratios(times[name], times["sft"])
         result["objectives"][name] = {"time_over_plain": ratio, "time_over_plain_20_80": spread}
@@ -295,6 +362,11 @@ def missed_targets(args: argparse.Namespace, result: dict[str, object]) -> list[
             1.25 if args.device == "cuda" else (1.10, 1.15)[args.frozen_head],
         ),
         ("dft_over_plain", result["dft_over_plain"], 1.02),
+        *(
+            [("filtered over floor", result["filtered"]["time_over_gemm_floor"], 0.85)]
+            if "filtered" in result and args.real and args.device == "cpu"
+            else []
+        ),
         *((f"error of {part}", ours[part], max(theirs[part], 5e-6)) for part in ours),
     ]
     if "eaft" in result["objectives"]:
@@ -332,6 +404,10 @@ def show(result: dict[str, object]) -> None:
         "",
     )
     table.add_row("over plain CE", str(result["dft_over_plain"]), str(spreads["dft_over_plain"]), "", "")
+    if "filtered" in result:
+        ratio, spread, *others = result["filtered"].values()
+        title = "filtered over GEMM floor (bound {}, {:.1%} of columns, dH {:.1e} off)".format(*others)
+        table.add_row(title, str(ratio), str(spread), "", "")
     for name, found in result["objectives"].items():
         table.add_row(f"{name} over plain CE", *map(str, found.values()), "", "")
     for name, rival in result["rivals"].items():
@@ -348,6 +424,8 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--kept", type=float, default=0.3, help="share of the tokens that carry a label")
     parser.add_argument("--dtype", choices=["bfloat16", "float16", "float32"], default="bfloat16")
     parser.add_argument("--frozen-head", action="store_true")
+    parser.add_argument("--gradient-filter", type=float, metavar="BOUND", help="also DFT with this filter")
+    parser.add_argument("--real", action="store_true", help="a real model's hidden states; --hidden 576 --vocab 49152")
     parser.add_argument("--against", nargs="*", choices=RIVALS, default=[])
     parser.add_argument("--objectives", nargs="*", choices=sorted(OBJECTIVES), default=[], help="also against plain")
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
@@ -356,7 +434,10 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--assert-targets", action="store_true", help="exit 1 where a target is missed")
     parser.add_argument("--peak-of", choices=[*LOSSES], help=argparse.SUPPRESS)
-    return parser.parse_args()
+    args = parser.parse_args()
+    if args.real:
+        args.hidden, args.vocab = 576, 49152
+    return args
 
 
 def main() -> int:

@@ -267,6 +267,15 @@ def test_chunks_are_few_even_and_complete(num_rows, chunk_size):
     assert not sizes or max(sizes) - min(sizes) <= 1
 
 
+@given(num_rows=st.integers(0, 500), num_units=st.integers(1, 4))
+def test_chunks_end_at_whole_units(num_rows, num_units):
+    chunks = even_chunks(num_rows, 32 * num_units, unit=32)
+    assert [row for chunk in chunks for row in range(chunk.start, chunk.stop)] == list(range(num_rows))
+    assert len(chunks) == -(-num_rows // (32 * num_units))
+    assert all(chunk.stop % 32 == 0 for chunk in chunks[:-1])
+    assert all(0 < chunk.stop - chunk.start <= 32 * num_units for chunk in chunks)
+
+
 # What is refused ------------------------------------------------------------------------------------------------
 
 
