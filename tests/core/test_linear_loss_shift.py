@@ -9,6 +9,7 @@ from dft_plugin.core.chunk_product import ChunkProduct
 from dft_plugin.core.chunked_linear import LinearCall
 from dft_plugin.core.context import TokenContext
 from dft_plugin.core.reduction import keep_tokens
+from dft_plugin.training.logit_transform import LogitTransform
 from dft_plugin.training.verification import verify_fused
 
 N, H, V = 96, 64, 1531
@@ -150,6 +151,5 @@ def test_the_self_test_of_a_run_accepts_shifted_logits(is_in_bias):
         head.weight.copy_(weight)
         if is_in_bias:
             head.bias.fill_(128.0)
-    assert verify_fused(
-        hidden[None], head, labels[None], get_objective("dft"), TokenContext(), shift=True, chunk_size=None
-    )
+    options = {"shift": True, "chunk_size": None, "transform": LogitTransform()}
+    assert verify_fused(hidden[None], head, labels[None], get_objective("dft"), TokenContext(), **options)
