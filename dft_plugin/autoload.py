@@ -22,6 +22,7 @@ logger = logging.getLogger(__name__)
 HOOKS = {
     "llamafactory.hparams.finetuning_args": "dft_plugin.integrations.llamafactory.hooks",
     "llamafactory.hparams.parser": "dft_plugin.integrations.llamafactory.hooks",
+    "llamafactory.v1.config.arg_parser": "dft_plugin.integrations.llamafactory.hooks",
     "llamafactory.data.loader": "dft_plugin.integrations.llamafactory.hooks",
     "llamafactory.data.processor.supervised": "dft_plugin.integrations.llamafactory.hooks",
     "llamafactory.train.trainer_utils": "dft_plugin.integrations.llamafactory.hooks",

@@ -24,6 +24,7 @@ class WindowLog:
         self._rows: MonitorRows | None = None
         self._alarms = Alarms()
         self._is_writing = False
+        self._final_record: Mapping[str, Any] | None = None
 
     def begin(self, folder: Path, *, resumed_step: int, previous: Path | None, warmup_steps: int) -> None:
         """Open the files; on the main process only, the others write nothing and raise no alarm.
@@ -37,6 +38,7 @@ class WindowLog:
         self._rows = MonitorRows(folder, resumed_step=resumed_step, previous=previous, logger=self._logger)
         self._alarms = Alarms(warmup_steps=warmup_steps)
         self._alarms.replay(self._rows.training)
+        self._final_record = None
         self._is_writing = True
 
     def log(self, step: int, mode: str, window: Window, *, epoch: float | None) -> dict[str, float]:
@@ -65,18 +67,23 @@ class WindowLog:
             except OSError as error:  # a full disk must not end the training
                 self._is_writing = False
                 self._logger.warning(f"dft: {self._rows.path} is written no further: {error}")
+        if self._final_record is not None:  # an evaluation after the training
+            self._write_page(self._rows, self._final_record)
         return scalars
 
     def end(self, record: Mapping[str, Any]) -> None:
-        """Write the page, on the main process.
+        """Write the page, on the main process; evaluations that follow write it again.
 
         Args:
             record: The run's record.
         """
-        if self._rows is None:
-            return
+        if self._rows is not None:
+            self._final_record = record
+            self._write_page(self._rows, record)
+
+    def _write_page(self, rows: MonitorRows, record: Mapping[str, Any]) -> None:
         try:
-            problem = write_page(self._rows.path.parent, self._rows.rows, record)
+            problem = write_page(rows.path.parent, rows.rows, record)
         except Exception as error:  # noqa: BLE001 - the trained model is saved after this, and must be
             problem = f"dft: {PAGE_NAME} could not be written: {type(error).__name__}: {error}"
         if problem:

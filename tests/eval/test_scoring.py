@@ -12,10 +12,11 @@ from pathlib import Path
 import pytest
 
 from dft_eval.errors import ChangedRunError, ConfigError, RecordsError, StoreError
+from dft_eval.records.schema import Answer
 from dft_eval.run.local_pool import LocalPool
 from dft_eval.run.score_run import ScoreRequest, score_file, score_files
 from dft_eval.run.shards import parse_shard
-from tests.eval.arithmetic import CATALOG, NUM_SAMPLES, write_samples
+from tests.eval.arithmetic import CATALOG, NUM_SAMPLES, Arithmetic, write_samples
 from tests.eval.processes import wait_until_gone
 
 ROOT = Path(__file__).parents[2]
@@ -133,6 +134,25 @@ def test_a_worker_that_dies_hangs_or_raises_is_no_failure_and_is_tried_again(tmp
     before = len(records(tmp_path / "run/scores.jsonl"))
     assert score(tmp_path, samples, executor=LocalPool(num_workers=2, timeout_s=1))["n_errors"] == 3
     assert len(records(tmp_path / "run/scores.jsonl")) == before == NUM_SAMPLES
+
+
+def _interrupted():
+    os.kill(os.getpid(), signal.SIGINT)
+    return Arithmetic(None, "text")
+
+
+class Interrupting(Arithmetic):
+    """A benchmark on whose way into a worker the terminal's interrupt comes."""
+
+    def __reduce__(self):
+        return _interrupted, ()
+
+
+def test_an_interrupt_before_a_worker_is_ready_is_the_main_process_s_to_handle(capfd):
+    answers = [Answer(f"sum/{a}+{a + 3}", 0, completion=str(2 * a + 3)) for a in range(3)]
+    scores = list(LocalPool(num_workers=1).score(Interrupting(None, "text"), answers))
+    assert [score.status for score in scores] == ["ok"] * 3
+    assert "Traceback" not in capfd.readouterr().err
 
 
 def test_shards_merge_to_the_whole_and_merging_again_changes_nothing(tmp_path):

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.integrations import tiny
-from tests.integrations.llamafactory_runs import config, history, run_cli
+from tests.integrations.llamafactory_runs import CLI, config, history, run_cli
 
 pytestmark = [pytest.mark.llamafactory, pytest.mark.slow]
 
@@ -70,6 +70,13 @@ def test_without_loss_type_the_run_is_stock_to_the_bit(train):
     stock, _ = train("stock", env=AUTOLOAD_OFF)
     assert losses(with_plugin) == losses(stock)
     assert digest(with_plugin) == digest(stock)
+
+
+def test_the_new_trainer_says_why_it_does_not_know_the_loss(tmp_path):
+    command = [str(CLI), "sft"]
+    result = run_cli({"output_dir": str(tmp_path), "loss_type": "dft"}, env={"USE_V1": "1"}, command=command)
+    assert result.returncode != 0
+    assert "ConflictError: loss_type is unknown under USE_V1=1" in result.stderr.strip().splitlines()[-1]
 
 
 @pytest.mark.parametrize(

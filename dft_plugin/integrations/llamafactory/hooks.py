@@ -6,6 +6,7 @@ for each of the modules below, right after it ran and before anything imported n
 
 - `hparams.finetuning_args`  the dataclass gains our two keys, checked as soon as they are parsed;
 - `hparams.parser`           settings that contradict each other are refused before a model is loaded;
+- `v1.config.arg_parser`     USE_V1=1 says why it does not know our keys;
 - `data.loader`, `data.processor.supervised`  samples carry what a routed or sequence-level objective must know;
 - `train.sft.trainer`, `train.pt.trainer`  the trainer computes our loss and logs its statistics;
 - `train.trainer_utils`      the model card states the objective.
@@ -224,9 +225,29 @@ def _extend_trainer_utils(module: ModuleType) -> None:
     _patches.replace(module, "create_modelcard_and_push", make, accepts=("trainer",))
 
 
+def _extend_v1_parser(module: ModuleType) -> None:
+    def make(original: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(original)
+        def get_args(args: Any = None) -> Any:
+            try:
+                return original(args)
+            except ValueError as error:
+                if "loss_type" not in str(error) and "loss_config" not in str(error):
+                    raise
+                raise ConflictError(
+                    "loss_type is unknown under USE_V1=1: that is LLaMA-Factory's new trainer, which has a loss of its "
+                    "own and nothing dft-plugin could extend. Unset USE_V1."
+                ) from error
+
+        return get_args
+
+    _patches.replace(module, "get_args", make, accepts=("args",))
+
+
 _EXTENSIONS: dict[str, Callable[[ModuleType], None]] = {
     "llamafactory.hparams.finetuning_args": _extend_finetuning_args,
     "llamafactory.hparams.parser": _extend_parser,
+    "llamafactory.v1.config.arg_parser": _extend_v1_parser,
     "llamafactory.data.loader": _extend_loader,
     "llamafactory.data.processor.supervised": _extend_processors,
     "llamafactory.train.trainer_utils": _extend_trainer_utils,

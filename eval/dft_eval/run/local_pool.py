@@ -12,7 +12,9 @@ import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from concurrent.futures import TimeoutError as FutureTimeoutError
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from multiprocessing import resource_tracker
 
 from pebble import ProcessExpired, ProcessPool
 
@@ -49,6 +51,9 @@ class LocalPool:
         waiting = iter(answers)
         running: dict[Future[Score], Answer] = {}
         try:
+            with _interrupts_held():  # the first answer starts the processes
+                first = next(waiting)
+                running[pool.submit(_score, self.timeout_s, first)] = first
             while True:
                 # a short queue: thousands of answers need not be in the pipe at once
                 while len(running) < 2 * self.num_workers and (answer := next(waiting, None)) is not None:
@@ -71,8 +76,23 @@ class LocalPool:
             return infra_error(answer, f"the worker died, exit code {error.exitcode}")
 
 
+@contextmanager
+def _interrupts_held() -> Iterator[None]:
+    """Hold an interrupt back until the block ends; threads and processes begun in it hold it until they say otherwise.
+
+    A terminal interrupts every process of its group, also one that is still importing what its handler needs.
+    """
+    resource_tracker.ensure_running()  # on its first start it lets interrupts through again
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _start_worker(task: Task, main_process: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # an interrupt is the main process's to handle
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     # the fork server lives as long as a worker holds it, so its end says nothing about the main process
     threading.Thread(target=_end_with, args=(main_process,), daemon=True, name="end-with-main").start()
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
