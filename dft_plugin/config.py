@@ -37,6 +37,9 @@ class SharedOptions(BaseModel):
         renormalise: "mean_one" divides the weights by their mean over the optimiser step before, so that the step
             size stays that of plain training.
         route: Objectives by data source.
+        sample_weight: Column of the data with a factor of each sample's loss, beside the objective's own weight.
+        reduction: "token_mean" divides the summed losses of an optimiser step by its trained tokens, "sample_mean"
+            takes the mean over each sample's tokens first, and divides their sum by its samples.
     """
 
     model_config = ConfigDict(extra="forbid", strict=True)
@@ -50,6 +53,8 @@ class SharedOptions(BaseModel):
     full_weight_tokens: list[str | int] = []
     renormalise: Literal["mean_one"] | None = None
     route: Route | None = None
+    sample_weight: Annotated[str, Field(min_length=1)] | None = None
+    reduction: Literal["token_mean", "sample_mean"] = "token_mean"
 
     @field_validator("gradient_filter", mode="before")
     @classmethod
@@ -119,6 +124,11 @@ class LossConfig:
         shaped = Shaped(base, shared.floor, shared.cap, full_weight_tokens, shared.renormalise is not None)
         return base if shaped == Shaped(base) else shaped
 
+    @property
+    def needs_samples(self) -> bool:
+        """Whether the loss must know which sample each token belongs to, whatever the objective."""
+        return self.shared.sample_weight is not None or self.shared.reduction == "sample_mean"
+
     def chosen(self) -> dict[str, Any]:
         """What decides the training: the objective's options, and the shared ones that were set."""
         own = {} if self.shared.route else self.objective.options()
@@ -141,6 +151,11 @@ def _refuse_contradictions(loss_type: str, own: Mapping[str, Any], shared: Share
             f"loss_config: gradient_filter={shared.gradient_filter} with fused=false; only the fused loss has a "
             "filtered gradient. Remove one of the two."
         )
+    if shared.sample_weight is not None and "ref_logps" in _needs(loss_type, own, shared):
+        raise ConflictError(
+            f"loss_config: sample_weight={shared.sample_weight} with an objective that reads ref_logps from the data: "
+            "a sample can carry one of the two to the loss. Remove sample_weight, or choose another objective."
+        )
     if shared.route is not None:
         if own:
             raise ConflictError(
@@ -148,6 +163,10 @@ def _refuse_contradictions(loss_type: str, own: Mapping[str, Any], shared: Share
                 "{source: {loss_type: NAME, option: value}}."
             )
         shared.route.objective(loss_type)
+
+
+def _needs(loss_type: str, own: Mapping[str, Any], shared: SharedOptions) -> frozenset[str]:
+    return (get_objective(loss_type, **own) if shared.route is None else shared.route.objective(loss_type)).needs
 
 
 def require_loss_type(loss_type: Any, loss_config: Any) -> bool:

@@ -37,6 +37,9 @@ def trainer_with_loss(
     require_parameters(
         original.prediction_step, ("prediction_loss_only",), label=f"{original.__name__}.prediction_step"
     )
+    require_parameters(
+        original._get_num_items_in_batch, ("batch_samples",), label=f"{original.__name__}._get_num_items_in_batch"
+    )
     require_parameters(original.log, ("logs",), label=f"{original.__name__}.log")
     require_parameters(original.evaluation_loop, ("metric_key_prefix",), label=f"{original.__name__}.evaluation_loop")
 
@@ -61,6 +64,11 @@ def trainer_with_loss(
             self.compute_loss_func = self.dft_loss
             self.dft_monitor = LossMonitor(self.dft_loss, framework=framework, stage=stage, logger=get_logger())
             self.add_callback(self.dft_monitor)
+
+        def _get_num_items_in_batch(self, batch_samples: Any, *args: Any, **kwargs: Any) -> Any:
+            if self.dft_loss is not None and self.model.training:
+                batch_samples = self.dft_loss.countable(batch_samples)
+            return super()._get_num_items_in_batch(batch_samples, *args, **kwargs)
 
         def compute_loss(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
             if self.dft_loss is None:

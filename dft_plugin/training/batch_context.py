@@ -7,8 +7,10 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
+import torch
 from torch import Tensor
 
+from dft_plugin.config import SharedOptions
 from dft_plugin.core.context import TokenContext
 from dft_plugin.core.label_tags import MAX_TOKENS, TaggedLabels, untag_labels
 from dft_plugin.core.objective import Objective
@@ -17,14 +19,18 @@ from dft_plugin.errors import InputError
 from dft_plugin.training.loss_head import LossHead
 from dft_plugin.training.mean_weight import MeanWeight
 from dft_plugin.training.reference_model import reference_forward
+from dft_plugin.training.sample_scale import sample_scale
 from dft_plugin.training.sequence_nll import StepSequences
 
 
 class BatchContext:
     """The context of the forward under way; empty between forwards."""
 
-    def __init__(self) -> None:
+    def __init__(self, shared: SharedOptions) -> None:
+        self._is_weighted = shared.sample_weight is not None
+        self._is_sample_mean = shared.reduction == "sample_mean"
         self._tokens = TokenContext()
+        self._tagged: TaggedLabels | None = None
 
     def tokens(self, mean_weight: MeanWeight | None, sequences: StepSequences | None) -> TokenContext:
         """What `linear_loss` and `logits_loss` take, with what the steps before left."""
@@ -46,7 +52,24 @@ class BatchContext:
 
     def plain(self, labels: Tensor, objective: Objective) -> Tensor:
         """Plain labels, of labels as the data pipeline made them for `objective`."""
-        return untag_labels(labels).labels if _carried(objective) else labels
+        return untag_labels(labels).labels if self._carries(objective) else labels
+
+    def scaled(self, token_scale: Tensor | None, *, shift: bool) -> Tensor | None:
+        """`token_scale` (..., T) times what the samples of the forward under way weigh, while training.
+
+        An evaluation is plain cross-entropy over the tokens, in every arm.
+        """
+        if self._tagged is None or not (self._is_weighted or self._is_sample_mean) or not torch.is_grad_enabled():
+            return token_scale
+        scale = sample_scale(
+            self._tagged, is_weighted=self._is_weighted, is_sample_mean=self._is_sample_mean, shift=shift
+        )
+        return scale if token_scale is None else scale * token_scale.to(scale.device)
+
+    def _carries(self, objective: Objective) -> frozenset[str]:
+        """What labels carry for `objective` and for the options of the run."""
+        needs = objective.needs & {"routes", "segments", "sequence_nll", "ref_logps"}
+        return needs | ({"samples"} if self._is_weighted or self._is_sample_mean else set())
 
     @contextmanager
     def taken_from(self, inputs: dict[str, Any], objective: Objective) -> Iterator[dict[str, Any]]:
@@ -56,7 +79,7 @@ class BatchContext:
             InputError: labels that do not carry what the objective needs.
         """
         labels = inputs.get("labels")
-        carries = _carried(objective)
+        carries = self._carries(objective)
         if not carries or labels is None or self._tokens.segments is not None:
             yield inputs
             return
@@ -66,12 +89,13 @@ class BatchContext:
             ref_logps=tagged.ref_logps,
             segments=tagged.segments,
             routes=tagged.routes if "routes" in carries else None,
-            checks=(_untagged(labels, tagged, objective),),
+            checks=(_untagged(labels, tagged, objective, is_weighted=self._is_weighted),),
         )
+        self._tagged = tagged
         try:
             yield {**inputs, "labels": tagged.labels}
         finally:
-            self._tokens = before
+            self._tokens, self._tagged = before, None
 
     @contextmanager
     def with_reference(
@@ -101,12 +125,7 @@ class BatchContext:
             self._tokens = before
 
 
-def _carried(objective: Objective) -> frozenset[str]:
-    """What labels carry for `objective`."""
-    return objective.needs & {"routes", "segments", "sequence_nll", "ref_logps"}
-
-
-def _untagged(labels: Tensor, tagged: TaggedLabels, objective: Objective) -> DeviceCheck:
+def _untagged(labels: Tensor, tagged: TaggedLabels, objective: Objective, *, is_weighted: bool) -> DeviceCheck:
     """Labels that do not carry what the objective needs; looked at where the loss waits for the device anyway."""
     kept = labels != -100
     is_wrong = ~(kept & (labels >= MAX_TOKENS)).any() & kept.any()  # no label has a tag at all
@@ -114,10 +133,12 @@ def _untagged(labels: Tensor, tagged: TaggedLabels, objective: Objective) -> Dev
         is_wrong |= (kept & tagged.ref_logps.isnan()).any()
     if "routes" in objective.needs:
         is_wrong |= (kept & (tagged.routes == 0)).any()
+    # weights that nobody asked for would be lost, weights that are missing made up
+    is_wrong |= (kept & (tagged.weights.isnan() if is_weighted else ~tagged.weights.isnan())).any()
     return DeviceCheck(
         is_wrong,
         lambda: InputError(
-            f"the labels do not carry what objective {objective.name!r} needs of each token: the data was tokenized "
+            f"the labels do not carry what objective {objective.name!r} and its options need: the data was tokenized "
             "for another loss_config. Tokenize it again (remove tokenized_path, or the cached dataset)."
         ),
     )

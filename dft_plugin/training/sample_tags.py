@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dft_plugin.config import LossConfig
-from dft_plugin.core.label_tags import route_key, tag_labels
+from dft_plugin.core.label_tags import MAX_WEIGHT, route_key, tag_labels
 from dft_plugin.errors import InputError
 from dft_plugin.loss_route import Route
 
@@ -24,10 +24,12 @@ class TagPlan:
     Attributes:
         route: The rules by data source; None where every sample trains the same objective.
         tokenizer: Fingerprint of the run's tokenizer where a frozen reference is read, else empty.
+        weight_column: Column with each sample's weight; empty where every sample weighs one.
     """
 
     route: Route | None
     tokenizer: str
+    weight_column: str = ""
 
     @classmethod
     def of(cls, config: LossConfig, get_tokenizer: Callable[[], Any]) -> TagPlan | None:
@@ -38,15 +40,18 @@ class TagPlan:
             get_tokenizer: Its transformers tokenizer; called where a reference is read.
         """
         needs = config.training_objective().needs
-        if not needs & {"routes", "segments", "sequence_nll", "ref_logps"}:
+        if not needs & {"routes", "segments", "sequence_nll", "ref_logps"} and not config.needs_samples:
             return None
-        return cls(config.shared.route, tokenizer_fingerprint(get_tokenizer()) if "ref_logps" in needs else "")
+        tokenizer = tokenizer_fingerprint(get_tokenizer()) if "ref_logps" in needs else ""
+        return cls(config.shared.route, tokenizer, config.shared.sample_weight or "")
 
     @property
     def columns(self) -> tuple[str, ...]:
         """Columns of the data that must reach the tokenization."""
         route = self.route.column_name if self.route is not None else None
-        return (*([route] if route else []), *([REF_COLUMN] if self.tokenizer else []))
+        reference = [REF_COLUMN] if self.tokenizer else []
+        weight = [self.weight_column] if self.weight_column else []
+        return (*([route] if route else []), *reference, *weight)
 
     def source(self, sample: Mapping[str, Any], dataset_names: Sequence[str]) -> str:
         """Name of a sample's data source, as the rules call it; empty where there are none.
@@ -63,19 +68,39 @@ class TagPlan:
         column = self.route.column_name
         return self.route.match(dataset_names if column is None else [sample.get(column)])
 
-    def tag(self, labels: Sequence[int], source: str, reference: Any) -> list[int]:
+    def tag(self, labels: Sequence[int], source: str, reference: Any, weight: Any = None) -> list[int]:
         """One tokenized sample's labels with its tags.
 
         Args:
             labels: Token ids, -100 where nothing is trained.
             source: From `source`.
             reference: Its column `ref_logps`: {tokenizer, labels_crc32, logps}; ignored where none is read.
+            weight: Its weight; ignored where no column has one.
 
         Raises:
-            InputError: the reference is missing, or belongs to other tokens.
+            InputError: the reference is missing, or belongs to other tokens; the weight is none.
         """
         logps = self._reference(labels, reference) if self.tokenizer else None
-        return tag_labels(labels, route=route_key(source) if source else 0, ref_logps=logps)
+        found = self.require_weight(weight, "a sample") if self.weight_column else None
+        return tag_labels(labels, route=route_key(source) if source else 0, ref_logps=logps, weight=found)
+
+    def require_weight(self, weight: Any, where: str) -> float:
+        """A sample's weight.
+
+        Args:
+            weight: The value of its column.
+            where: What to call the sample in the message.
+
+        Raises:
+            InputError: no finite number that is at least 0.
+        """
+        is_number = isinstance(weight, (int, float)) and not isinstance(weight, bool)
+        if not is_number or not 0 <= weight <= MAX_WEIGHT:
+            raise InputError(
+                f"{where} has {self.weight_column}={weight!r}, and sample_weight accepts finite numbers from 0 to "
+                f"{MAX_WEIGHT:g}. Correct the row, or remove it."
+            )
+        return float(weight)
 
     def require_reference(self, reference: Any) -> Mapping[str, Any]:
         """A sample's column `ref_logps`, made with the run's tokenizer.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from dft_plugin.config import LossConfig
+from dft_plugin.core.label_tags import sample_starts
 from dft_plugin.core.logits_loss import logits_loss
 from dft_plugin.core.reduction import LossOutput
 from dft_plugin.core.token_classes import TokenClasses
@@ -54,7 +55,7 @@ class TrainerLoss:
         self.mean_weight = MeanWeight() if config.shared.renormalise else None
         self.sequences = StepSequences() if "sequence_nll" in self.objective.needs else None
         self._head: LossHead | None = None
-        self._context = BatchContext()
+        self._context = BatchContext(config.shared)
         self._pass: HeadPass | None = None
         self._has_changed: Tensor | None = None
         self._placeholders: tuple[int, ...] = ()
@@ -69,6 +70,11 @@ class TrainerLoss:
             ConflictError: it needs the step before, and such a trainer does not say when a step ends.
         """
         loss = cls(LossConfig.parse(loss_type, loss_config))
+        if loss.config.needs_samples:
+            raise ConflictError(
+                "sample_weight and reduction: sample_mean read what LLaMA-Factory's and ms-swift's data carry; a plain "
+                "transformers trainer has no such data. Train there, or remove the option."
+            )
         if loss.mean_weight is not None or loss.sequences is not None:
             raise ConflictError(
                 f"loss_type={loss_type} with these options compares with the optimiser step before, which a plain "
@@ -191,7 +197,7 @@ class TrainerLoss:
             self.objective.at(self.progress),
             num_items_in_batch=num_items_in_batch,
             context=self._context.tokens(self.mean_weight, self.sequences),
-            token_scale=token_scale,
+            token_scale=self._context.scaled(token_scale, shift=shift),
             shift=shift,
         )
         try:
@@ -218,6 +224,18 @@ class TrainerLoss:
                 yield plain
         finally:
             self._input_ids = None
+
+    def countable(self, batches: Sequence[dict[str, Any]]) -> Sequence[dict[str, Any]]:
+        """The batches of an optimiser step with the labels that its divisor counts: tokens, or one of each sample.
+
+        Args:
+            batches: As the data pipeline made them, their labels tagged where the run's are.
+        """
+        if self.config.shared.reduction == "token_mean":
+            return batches
+        return [
+            {**batch, "labels": sample_starts(batch["labels"])} if "labels" in batch else batch for batch in batches
+        ]
 
     def plain_labels(self, labels: Tensor | None) -> Tensor | None:
         """Labels without what they carry; None and labels that carry nothing as they are."""
@@ -305,7 +323,7 @@ class TrainerLoss:
             labels,
             objective=self.objective.at(self.progress),
             num_items_in_batch=num_items_in_batch,
-            token_scale=token_scale,
+            token_scale=self._context.scaled(token_scale, shift=shift),
             shift=shift,
             context=self._context.tokens(self.mean_weight, self.sequences),
         )

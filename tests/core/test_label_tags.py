@@ -8,7 +8,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dft_plugin import linear_loss
-from dft_plugin.core.label_tags import MAX_TOKENS, plain_labels, route_key, tag_labels, untag_labels
+from dft_plugin.core.label_tags import (
+    MAX_TOKENS,
+    MAX_WEIGHT,
+    plain_labels,
+    route_key,
+    sample_starts,
+    tag_labels,
+    untag_labels,
+)
 from dft_plugin.errors import InputError, LabelOutOfRangeError
 
 LABEL = st.one_of(st.just(-100), st.integers(0, MAX_TOKENS - 1))
@@ -53,6 +61,37 @@ def test_a_tagged_label_never_passes_for_a_token():
 def test_what_does_not_fit_is_refused(labels, logps):
     with pytest.raises(InputError):
         tag_labels(labels, ref_logps=logps)
+
+
+@given(weight=st.floats(0, MAX_WEIGHT, width=32), labels=st.lists(LABEL, min_size=1, max_size=9))
+def test_a_weight_travels_with_every_token_of_its_sample(weight, labels):
+    found = untag_labels(torch.tensor([[*tag_labels(labels, route=5, weight=weight), -100]]))
+    is_kept = found.labels[0] != -100
+    assert found.labels[0].tolist() == [*labels, -100]
+    assert found.routes[0][is_kept].tolist() == [5] * int(is_kept.sum())
+    assert found.weights[0][is_kept].tolist() == pytest.approx([weight] * int(is_kept.sum()), rel=4e-6, abs=1e-38)
+    assert found.ref_logps.isnan().all() and found.weights[0][~is_kept].isnan().all()
+
+
+@pytest.mark.parametrize("weight", [0.0, 0.5, 1.0, 2.0, 100_000.0])
+def test_usual_weights_are_exact(weight):
+    assert untag_labels(torch.tensor(tag_labels([3], weight=weight))).weights.tolist() == [weight]
+
+
+@pytest.mark.parametrize("weight", [-1.0, math.nan, math.inf, 1e30])
+def test_what_is_no_weight_is_refused(weight):
+    with pytest.raises(InputError, match="sample weight"):
+        tag_labels([1], weight=weight)
+
+
+def test_samples_are_counted_by_their_first_labels():
+    packed = [
+        *tag_labels([-100, 1, 2]),
+        *tag_labels([-100, 3]),
+        *tag_labels([-100, -100]),
+        *tag_labels([-100, 4, 4, 4]),
+    ]
+    assert int((sample_starts(torch.tensor([packed, [-100] * len(packed)])) != -100).sum()) == 3
 
 
 def test_keys_are_the_same_in_every_process():

@@ -6,6 +6,7 @@ import pytest
 
 from dft_plugin import OBJECTIVES
 from dft_plugin.errors import ConflictError, InputError, OptionError
+from dft_plugin.monitor.files import write_page
 from tests.integrations import tiny, tiny_vl
 from tests.integrations.llamafactory_runs import config, history, run_in_process
 from tests.integrations.references import reference_columns
@@ -30,9 +31,15 @@ FROZEN = {"learning_rate": 0.0}
 WHOLE_EPOCH = {"max_steps": 1, "per_device_train_batch_size": 1, "learning_rate": 0.0}
 
 
+def weights(i):
+    """Columns of row `i`: a weight, what it lacks to one, and one that is none in row 5."""
+    share = (i % 4) / 4
+    return {"share": share, "rest": 1 - share, "bad": -1.0 if i == 5 else 1.0}
+
+
 def write_datasets(data):
-    """`facts` and `sums`, each half of the toy samples, with a column `kind`; `pictures` likewise, with images."""
-    rows = [{**row, "kind": "odd" if i % 2 else "even"} for i, row in enumerate(tiny.samples(48))]
+    """`facts` and `sums`, each half of the toy samples, with columns; `pictures` likewise, with images."""
+    rows = [{**row, "kind": "odd" if i % 2 else "even", **weights(i)} for i, row in enumerate(tiny.samples(48))]
     info = json.loads((data / "dataset_info.json").read_text())
     for name, part in (("facts", rows[:24]), ("sums", rows[24:])):
         (data / f"{name}.json").write_text(json.dumps(part))
@@ -100,7 +107,7 @@ NAMES = {
     *("packing", "neat_packing", "learning_rate", "max_steps", "per_device_train_batch_size", "stage", "streaming"),
     *("gradient_accumulation_steps", "val_size", "eval_strategy", "eval_steps", "use_eaft_loss", "tokenized_path"),
     *("save_strategy", "save_steps", "resume_from_checkpoint", "output_dir", "eval_dataset", "eaft_alpha"),
-    *("eval_on_each_dataset", "dataloader_num_workers"),
+    *("eval_on_each_dataset", "dataloader_num_workers", "do_eval"),
 }
 
 
@@ -243,6 +250,42 @@ def test_a_statistic_of_the_step_before_is_the_same_for_any_micro_batches(train,
     assert losses(again)[-1] == pytest.approx(losses(whole)[-1], rel=1e-6)
 
 
+def test_sample_weights_and_means_over_samples(train):
+    frozen = {"dataset": "facts", "cutoff_len": 256, **FROZEN}
+    plain, *parts = train("dft", **frozen), *(train("dft", sample_weight=name, **frozen) for name in ("share", "rest"))
+    assert [a + b for a, b in zip(*map(losses, parts), strict=True)] == pytest.approx(losses(plain), rel=1e-5)
+    assert losses(parts[0])[0] != pytest.approx(losses(parts[1])[0], rel=1e-2)
+    # the loss of one sample is its mean over tokens
+    each = losses(train("dft", **{**frozen, "per_device_train_batch_size": 1, "max_steps": 24}))
+    mean = sum(each) / 24
+    weighted = sum(weights(i)["share"] * loss for i, loss in enumerate(each)) / 24
+    norms = []
+    step = {**frozen, "max_steps": 1, "reduction": "sample_mean"}
+    for spread in (
+        {"per_device_train_batch_size": 1, "gradient_accumulation_steps": 24},
+        {"per_device_train_batch_size": 8, "gradient_accumulation_steps": 3},
+        {**PACKED, "per_device_train_batch_size": 1, "gradient_accumulation_steps": 24},
+    ):
+        found = [train("dft", **{**step, **spread}, **options) for options in ({}, {"sample_weight": "share"})]
+        assert [losses(folder)[0] for folder in found] == pytest.approx([mean, weighted], rel=1e-5)
+        norms.append([losses(folder, "grad_norm")[0] for folder in found])
+    assert norms[1] == pytest.approx(norms[0], rel=1e-5) and norms[2] == pytest.approx(norms[0], rel=1e-5)
+
+
+def test_an_evaluation_after_the_training_is_on_the_page(train, monkeypatch):
+    monkeypatch.setattr("dft_plugin.monitor.window_log.write_page", write_page)
+    folder = train("dft", val_size=0.25, do_eval=True)
+    rows = [json.loads(line) for line in (folder / "dft_monitor.jsonl").read_text().splitlines()]
+    assert [row["mode"] for row in rows] == ["train"] * 3 + ["eval"]
+    assert "<th>eval, step 3</th>" in (folder / "dft_monitor.html").read_text()
+
+
+def test_an_evaluation_needs_no_weights(train):
+    evaluated = {"dataset": "facts", "eval_dataset": "toy", "eval_strategy": "steps", "eval_steps": 1, **FROZEN}
+    found = train("dft", sample_weight="share", reduction="sample_mean", **evaluated)
+    assert losses(found, "eval_loss") == pytest.approx(losses(train("sft", **evaluated), "eval_loss"), rel=1e-6)
+
+
 def test_tokens_with_full_weight(train):
     floor, full = train("dft", floor=0.3, **FROZEN), train("dft", full_weight_tokens=["eos"], **FROZEN)
     plain = train("dft", **FROZEN)
@@ -277,6 +320,12 @@ def test_tokens_with_full_weight(train):
         ("dft", {"floor": 0.5, "cap": 0.1}, ConflictError, "above cap"),
         ("dft", {"full_weight_tokens": ["no single token at all"]}, OptionError, "tokens of this tokenizer"),
         ("dft", {"full_weight_tokens": [10**9]}, OptionError, "outside the vocabulary"),
+        ("dft", {"sample_weight": "absent"}, OptionError, "no column 'absent'"),
+        ("dft", {"sample_weight": "bad"}, InputError, "row 5 of dataset 'facts' has bad=-1"),
+        ("dft", {"sample_weight": "kind"}, InputError, "row 0 of dataset 'facts' has kind='even'"),
+        ("dft", {"sample_weight": "share", "streaming": True}, ConflictError, "cannot be checked"),
+        ("dft", {"reduction": "sample_mean", "stage": "pt", "dataset": "toy_pt"}, ConflictError, "stage=pt"),
+        ("prift", {"sample_weight": "share"}, ConflictError, "carry one of the two"),
         ("prift", {"dataset": "facts"}, OptionError, "no column 'ref_logps'"),
         ("prift", {"dataset": "other-tokenizer"}, InputError, "the run uses"),
         ("prift", {"dataset": "other-labels"}, InputError, "other trained tokens"),

@@ -28,6 +28,12 @@ WHOLE_EPOCH = {"max_steps": 1, "per_device_train_batch_size": 1, "learning_rate"
 NEEDS_REFERENCE = {"iw_sft", "prift"}
 
 
+def weights(i):
+    """Columns of row `i`: a weight, what it lacks to one, and one that is none in row 5."""
+    share = (i % 4) / 4
+    return {"share": share, "rest": 1 - share, "bad": -1.0 if i == 5 else 1.0}
+
+
 def write_rows(path, rows):
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
 
@@ -48,7 +54,7 @@ def inputs(tmp_path_factory):
     models = {"text": tiny.make_text_model(root / "text"), "vl": tiny_vl.make_vl_model(root / "vl")}
     data = write_data(root / "data")
     rows = [json.loads(line) for line in (data / "toy.jsonl").read_text().splitlines()]
-    rows = [{**row, "kind": "odd" if i % 2 else "even"} for i, row in enumerate(rows)]
+    rows = [{**row, "kind": "odd" if i % 2 else "even", **weights(i)} for i, row in enumerate(rows)]
     write_rows(data / "facts.jsonl", rows[:24])
     write_rows(data / "sums.jsonl", rows[24:])
     pictures = tiny_vl.write_vl_data(root / "vl_data")
@@ -209,12 +215,50 @@ def test_a_statistic_of_the_step_before_is_the_same_for_any_micro_batches(train,
         assert losses(split, key) == pytest.approx(losses(whole, key), rel=1e-5)
 
 
+def test_sample_weights_and_means_over_samples(train, packing):
+    frozen = {"dataset": ["facts"], **FROZEN}
+    plain, *parts = (
+        train("dft", settings=frozen, **options)
+        for options in ({}, {"sample_weight": "share"}, {"sample_weight": "rest"})
+    )
+    assert [a + b for a, b in zip(*map(losses, parts), strict=True)] == pytest.approx(losses(plain), rel=1e-5)
+    assert losses(parts[0])[0] != pytest.approx(losses(parts[1])[0], rel=1e-2)
+    # the loss of one sample is its mean over tokens
+    each = losses(train("dft", settings={**frozen, "per_device_train_batch_size": 1, "max_steps": 24}))
+    mean = sum(each) / 24
+    weighted = sum(weights(i)["share"] * loss for i, loss in enumerate(each)) / 24
+    norms = []
+    for spread in (
+        {"per_device_train_batch_size": 1, "gradient_accumulation_steps": 24},
+        {"per_device_train_batch_size": 8, "gradient_accumulation_steps": 3},
+        {**packing, "per_device_train_batch_size": 1, "gradient_accumulation_steps": 24},
+    ):
+        settings = {**frozen, "max_steps": 1, **spread}
+        found = [
+            train("dft", settings=settings, reduction="sample_mean", **options)
+            for options in ({}, {"sample_weight": "share"})
+        ]
+        assert [losses(entries)[0] for entries in found] == pytest.approx([mean, weighted], rel=1e-5)
+        norms.append([losses(entries, "grad_norm")[0] for entries in found])
+    assert norms[1] == pytest.approx(norms[0], rel=1e-5) and norms[2] == pytest.approx(norms[0], rel=1e-5)
+
+
+def test_an_evaluation_needs_no_weights(train, inputs):
+    evaluated = {"val_dataset": [str(inputs[1] / "toy.jsonl")], "eval_strategy": "steps", "eval_steps": 1}
+    settings = {"dataset": ["facts"], **FROZEN, **evaluated}
+    found = train("dft", settings=settings, sample_weight="share", reduction="sample_mean")
+    assert losses(found, "eval_loss") == pytest.approx(losses(train("sft", settings=settings), "eval_loss"), rel=1e-6)
+
+
 @pytest.mark.parametrize(
     ("loss_type", "options", "settings", "error", "message"),
     [
         ("dft", {"route": {"by": "dataset", "rules": {"facts": "dft"}}}, {}, OptionError, "no rule for '.*sums.jsonl'"),
         ("dft", {"route": {"by": "column", "column": "kind", "rules": {"odd": "dft"}}}, {}, OptionError, "for 'even'"),
         ("dft", {"route": {"by": "column", "column": "x", "rules": {"*": "dft"}}}, {}, OptionError, "no column 'x'"),
+        ("dft", {"sample_weight": "absent"}, {}, OptionError, "no column 'absent'"),
+        ("dft", {"sample_weight": "bad"}, {}, InputError, "row 5 of the training data has bad=-1"),
+        ("dft", {"reduction": "sample_mean"}, {"sequence_parallel_size": 2}, ConflictError, "needs whole"),
         ("prift", {}, {}, OptionError, "no column 'ref_logps'"),
         ("prift", {}, {"dataset": ["other-tokenizer"]}, InputError, "the run uses"),
         ("asft", {}, {}, ConflictError, "Train with LoRA"),

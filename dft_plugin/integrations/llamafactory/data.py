@@ -19,7 +19,7 @@ from dft_plugin.training.sample_tags import REF_COLUMN, TagPlan
 
 PLAN = "dft_tag_plan"
 """Attribute of the data arguments that holds the run's plan; absent or None where nothing is tagged."""
-_SOURCE, _REFERENCE = "_dft_source", "_dft_reference"
+_SOURCE, _REFERENCE, _WEIGHT = "_dft_source", "_dft_reference", "_dft_weight"
 
 
 def plan_of(data_args: Any) -> TagPlan | None:
@@ -38,7 +38,7 @@ def require_taggable(plan: TagPlan, data_args: Any, stage: str) -> None:
     if stage != "sft":
         raise ConflictError(
             f"this loss_config needs to know which sample each token belongs to, and stage={stage} trains one stream "
-            "of text. Use stage: sft, or an objective without route, sequences and references."
+            "of text. Use stage: sft, or a loss_config without routes, sequences, references and samples."
         )
     if data_args.streaming and plan.columns:
         raise ConflictError(
@@ -68,7 +68,10 @@ def extend_loader(module: ModuleType, patches: Patches) -> None:
         def align_dataset(dataset: Any, dataset_attr: Any, data_args: Any, *args: Any, **kwargs: Any) -> Any:
             plan = plan_of(data_args)
             aligned = original(dataset, dataset_attr, data_args, *args, **kwargs)
-            return aligned if plan is None else _with_sources(plan, dataset, aligned, dataset_attr.dft_name)
+            if plan is None:
+                return aligned
+            name = dataset_attr.dft_name
+            return _with_sources(plan, dataset, aligned, name, is_trained=name in (data_args.dataset or ()))
 
         return align_dataset
 
@@ -76,10 +79,12 @@ def extend_loader(module: ModuleType, patches: Patches) -> None:
     patches.replace(module, "align_dataset", make_align, accepts=("dataset", "dataset_attr", "data_args"))
 
 
-def _with_sources(plan: TagPlan, raw: Any, aligned: Any, name: str) -> Any:
+def _with_sources(plan: TagPlan, raw: Any, aligned: Any, name: str, *, is_trained: bool) -> Any:
     columns = set(next(iter(raw)))
+    # an evaluation weighs every sample alike
+    is_weighted = bool(plan.weight_column) and (is_trained or plan.weight_column in columns)
     for column in plan.columns:
-        if column not in columns:
+        if column not in columns and (column != plan.weight_column or is_weighted):
             raise OptionError(f"dataset {name!r} has no column {column!r}, which loss_config needs; it has {columns}.")
     route = plan.route.column_name if plan.route is not None else None
     if route is None:
@@ -92,6 +97,10 @@ def _with_sources(plan: TagPlan, raw: Any, aligned: Any, name: str) -> Any:
     if plan.tokenizer:
         texts = [value if isinstance(value, str) else json.dumps(value) for value in raw[REF_COLUMN]]
         aligned = aligned.add_column(_REFERENCE, texts)
+    if plan.weight_column:
+        values = raw[plan.weight_column] if is_weighted else [1.0] * len(aligned)
+        rows = [plan.require_weight(value, f"row {row} of dataset {name!r}") for row, value in enumerate(values)]
+        aligned = aligned.add_column(_WEIGHT, rows)
     return aligned
 
 
@@ -104,11 +113,11 @@ def extend_processors(module: ModuleType, patches: Patches) -> None:
             if plan_of(self.data_args) is None:
                 return original(self, examples)
             examples = {key: examples[key] for key in examples}
-            references = examples.get(_REFERENCE) or [None] * len(examples["_prompt"])
+            nothing = [None] * len(examples["_prompt"])
+            carried = (examples[_SOURCE], examples.get(_REFERENCE) or nothing, examples.get(_WEIGHT) or nothing)
             # the original hands each prompt on as the very object it finds here
             self.dft_samples = {
-                id(prompt): (source, reference)
-                for prompt, source, reference in zip(examples["_prompt"], examples[_SOURCE], references, strict=True)
+                id(prompt): sample for prompt, *sample in zip(examples["_prompt"], *carried, strict=True)
             }
             try:
                 return original(self, examples)

@@ -34,11 +34,13 @@ class TaggedEncode:
     Args:
         encode: The template's own.
         plan: The run's tags.
+        is_streamed: Whether samples come unchecked; else one without a weight is an evaluation's, and weighs one.
     """
 
-    def __init__(self, encode: Callable[..., Any], plan: TagPlan) -> None:
+    def __init__(self, encode: Callable[..., Any], plan: TagPlan, *, is_streamed: bool) -> None:
         self._encode = encode
         self._plan = plan
+        self._missing_weight = None if is_streamed else 1.0
 
     def __call__(self, inputs: Any, *args: Any, **kwargs: Any) -> Any:
         """The encoded sample, or its parts where swift splits it."""
@@ -55,7 +57,13 @@ class TaggedEncode:
                     f"swift encodes a {type(sample).__name__}, whose source is unknown; see `dft doctor`."
                 )
             names = dataset_names(sample[_DATASET_COLUMN]) if sample.get(_DATASET_COLUMN) else ()
-            return self._plan.tag(labels, self._plan.source(sample, names), sample.get(REF_COLUMN))
+            weight = sample.get(self._plan.weight_column)
+            return self._plan.tag(
+                labels,
+                self._plan.source(sample, names),
+                sample.get(REF_COLUMN),
+                self._missing_weight if weight is None else weight,
+            )
         except DftError as error:
             # swift may encode in a process of its own, whose exceptions do not come through
             get_logger().error(f"dft: {error}")
@@ -74,7 +82,7 @@ def extend_sft(module: ModuleType, patches: Patches) -> None:
             self.dft_tag_plan = plan
             if plan is not None:
                 _refuse_untaggable(self.args)
-                self.template.encode = TaggedEncode(self.template.encode, plan)
+                self.template.encode = TaggedEncode(self.template.encode, plan, is_streamed=self.args.streaming)
                 self.template.print_inputs = functools.partial(_print_plain, self.template.print_inputs)
             return result
 
@@ -87,9 +95,9 @@ def extend_sft(module: ModuleType, patches: Patches) -> None:
                 return original(self)
             with _kept_columns(self.dft_tag_plan.columns):
                 datasets = original(self)
-            for dataset in datasets:
+            for place, dataset in enumerate(datasets):
                 if dataset is not None and hasattr(dataset, "unique"):  # a streamed one is checked sample by sample
-                    _require_sources(self.dft_tag_plan, dataset)
+                    _require_sources(self.dft_tag_plan, dataset, is_trained=place == 0)
             return datasets
 
         return _get_dataset
@@ -125,21 +133,26 @@ def _kept_columns(columns: Iterable[str]) -> Iterator[None]:
             RowPreprocessor.standard_keys.remove(column)
 
 
-def _require_sources(plan: TagPlan, dataset: Any) -> None:
+def _require_sources(plan: TagPlan, dataset: Any, *, is_trained: bool) -> None:
     """Check every source of a dataset before training.
 
     Raises:
         OptionError: a missing column, or a source without a rule.
-        InputError: a reference of another tokenizer.
+        InputError: a reference of another tokenizer, or a weight that is none.
     """
+    # an evaluation weighs every sample alike
+    is_weighted = bool(plan.weight_column) and (is_trained or plan.weight_column in dataset.column_names)
     for column in plan.columns:
-        if column not in dataset.column_names:
+        if column not in dataset.column_names and (column != plan.weight_column or is_weighted):
             raise OptionError(
                 f"the data has no column {column!r}, which loss_config needs; it has {', '.join(dataset.column_names)}."
             )
     if plan.tokenizer:
         for reference in dataset[REF_COLUMN]:
             plan.require_reference(reference)
+    if is_weighted:
+        for row, weight in enumerate(dataset[plan.weight_column]):
+            plan.require_weight(weight, f"row {row} of the {'training' if is_trained else 'evaluation'} data")
     if plan.route is None:
         return
     if (source_column := plan.route.column_name) is None:

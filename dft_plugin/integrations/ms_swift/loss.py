@@ -118,6 +118,8 @@ class DftLoss(BaseLoss):
         require_parameters(trainer.compute_loss, ("model", "inputs"), label=f"{FRAMEWORK}: Seq2SeqTrainer.compute_loss")
         require_parameters(trainer.log, ("logs",), label=f"{FRAMEWORK}: Seq2SeqTrainer.log")
         compute_loss, log, prediction_step = trainer.compute_loss, trainer.log, trainer.prediction_step
+        count = trainer._get_num_items_in_batch
+        require_parameters(count, ("batch_samples",), label=f"{FRAMEWORK}: Seq2SeqTrainer._get_num_items_in_batch")
 
         @functools.wraps(compute_loss)
         def compute_loss_with_scale(model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
@@ -147,6 +149,11 @@ class DftLoss(BaseLoss):
             finally:
                 self._token_scale = None
 
+        @functools.wraps(count)
+        def count_trained(batch_samples: Any, *args: Any, **kwargs: Any) -> Any:
+            batches = self.loss.countable(batch_samples) if trainer.model.training else batch_samples
+            return count(batches, *args, **kwargs)
+
         @functools.wraps(log)
         def log_with_metrics(logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
             is_training = trainer.model.training  # the trainer's own rule
@@ -166,6 +173,7 @@ class DftLoss(BaseLoss):
         trainer.dft_loss = self
         trainer.prediction_step = prediction_step_with_plain_labels
         trainer.compute_loss = compute_loss_with_scale
+        trainer._get_num_items_in_batch = count_trained
         trainer.log = log_with_metrics
         if CALLBACK not in self.args.callbacks:  # read right after the loss was built
             self.args.callbacks = [*self.args.callbacks, CALLBACK]

@@ -154,7 +154,8 @@ def refuse_split_sequences(config: LossConfig, sequence_parallel_size: int) -> N
     Raises:
         ConflictError: they are split over ranks.
     """
-    if sequence_parallel_size > 1 and config.training_objective().needs & {"segments", "sequence_nll", "ref_logits"}:
+    needs_sequences = bool(config.training_objective().needs & {"segments", "sequence_nll", "ref_logits"})
+    if sequence_parallel_size > 1 and (needs_sequences or config.shared.reduction == "sample_mean"):
         raise ConflictError(
             f"loss_type={config.objective.name} with sequence_parallel_size={sequence_parallel_size}: it needs whole "
             "sequences, which are split over ranks there. Set --sequence_parallel_size 1."
