@@ -21,6 +21,7 @@ Status = Literal[
     "oom",
     "truncated",
     "no_answer",
+    "forged",
     "unjudged",
     "infra_error",
 ]

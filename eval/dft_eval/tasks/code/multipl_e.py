@@ -16,6 +16,7 @@ from dft_eval.sandbox.choose import open_sandbox
 from dft_eval.sandbox.program import Limits
 from dft_eval.tasks.base import DataFile
 from dft_eval.tasks.code.code_task import CodeTask, Problem, first_fence
+from dft_eval.tasks.code.control_run import altered_tests
 from dft_eval.tasks.code.multipl_e_answers import read_chat_answer
 from dft_eval.tasks.code.multipl_e_programs import (
     completed_source,
@@ -113,11 +114,27 @@ class MultiPLE(CodeTask):
         return without_tests(problem, program)
 
     def judge(self, problem: Problem, program: str) -> dict[str, Verdict]:
-        """Run the program once and judge it by both rules."""
-        sentinel = new_sentinel()
-        execution = self.toolchain.execute(f"{program}\n{problem['test']}", sentinel, open_sandbox(), LIMITS)
+        """Run the program once and judge it by both rules; where it passes the strict one, run a control."""
+        execution, sentinel = self._executed(program, problem["test"])
         strict = strict_verdict(self.language, execution, sentinel)
-        return {"qwen-base": qwen_base_verdict(self.language, execution, sentinel, strict), "strict": strict}
+        qwen_base = qwen_base_verdict(self.language, execution, sentinel, strict)
+        if strict.passed:
+            strict = self._controlled(program, problem["test"], strict)
+        return {"qwen-base": qwen_base, "strict": strict}
+
+    def _executed(self, program: str, tests: str) -> tuple[Execution, Sentinel]:
+        sentinel = new_sentinel()
+        return self.toolchain.execute(f"{program}\n{tests}", sentinel, open_sandbox(), LIMITS), sentinel
+
+    def _controlled(self, program: str, tests: str, strict: Verdict) -> Verdict:
+        """`forged` for a program that also passes tests it has to fail; unchanged where no test can be altered."""
+        altered = altered_tests(self.language, tests)
+        if altered is None:
+            return strict
+        control = strict_verdict(self.language, *self._executed(program, altered))
+        if control.passed:
+            return Verdict("forged", "it passes whatever is expected of it")
+        return control if control.status == "infra_error" else strict
 
 
 class MultiPLEPython(MultiPLE):
