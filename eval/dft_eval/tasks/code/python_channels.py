@@ -134,7 +134,7 @@ class Program:
                 if size == _LENGTH_BYTES == len(unread):
                     size += int.from_bytes(unread, "big")
                     if size > _MAX_REPLY_BYTES:
-                        raise ProgramError(f"an answer of {size} bytes", "oom")
+                        raise ProgramError(f"an answer of {size} bytes, or {_FOREIGN}")
                 continue
             cpu_s = self._worker.program_cpu_s()
             cpu_s_before = cpu_s if cpu_s_before is None else cpu_s_before
