@@ -145,7 +145,7 @@ def report(
     as_json: Json = False,
 ) -> None:
     """Compare evaluation runs: scores, paired differences to the first model, what went wrong."""
-    from dft_eval.records.store import make_folder
+    from dft_eval.records.files import make_folder
     from dft_eval.report.compare import build_comparison
     from dft_eval.report.document import render_json, write_report
 

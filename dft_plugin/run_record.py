@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from dft_eval.records.changes import compare_settings
 from dft_plugin.config import EXECUTION_OPTIONS, LossConfig
 from dft_plugin.errors import ConflictError
 
@@ -17,12 +18,17 @@ _SECOND_PHASE = (
 )
 
 
-def write_json(path: Path, record: Any) -> None:
-    """Write `record` whole or not at all."""
+def write_whole(path: Path, text: str) -> None:
+    """Write `text` whole or not at all; the folder is made where it is absent."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    temporary.write_text(text, encoding="utf-8")
     temporary.replace(path)
+
+
+def write_json(path: Path, record: Any) -> None:
+    """Write `record` whole or not at all."""
+    write_whole(path, json.dumps(record, indent=2) + "\n")
 
 
 def state_of_resumed(checkpoint: Path, output_dir: Path, now: dict[str, Any]) -> dict[str, float]:
@@ -62,10 +68,7 @@ def refuse_other_loss(before: dict[str, Any], now: dict[str, Any], path: Path) -
     Raises:
         ConflictError: another objective or other options.
     """
-    old, new = _trains(before), _trains(now)
-    keys = sorted(key for key in old.keys() | new.keys() if old.get(key) != new.get(key))
-    differing = [f"{key} {old.get(key)} -> {new.get(key)}" for key in keys]
-    if differing:
+    if differing := compare_settings(_trains(before), _trains(now)):
         raise ConflictError(
             f"{path} says this run began with another loss: {'; '.join(differing)}. "
             f"Resume with the same loss. {_SECOND_PHASE}"

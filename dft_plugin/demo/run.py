@@ -15,6 +15,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table as RichTable
 
+from dft_eval.records.changes import compare_settings
 from dft_plugin.demo.data import Recipe, SeedPlan, write_plan
 from dft_plugin.errors import ConfigError
 from dft_plugin.run_record import write_json
@@ -163,8 +164,7 @@ def _claim_folder(out: Path, settings: DemoSettings) -> None:
     }
     if path.exists():
         before = json.loads(path.read_text(encoding="utf-8"))
-        differing = [f"{key} {before.get(key)} -> {record[key]}" for key in record if before.get(key) != record[key]]
-        if differing:
+        if differing := compare_settings({key: before.get(key) for key in record}, record):
             raise ConfigError(f"{path} differs in: {'; '.join(differing)}. Use a new --out, or delete {out}.")
     elif out.exists() and any(out.iterdir()):
         raise ConfigError(f"{out} is not empty and not the folder of a demo; use a new --out.")

@@ -11,6 +11,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from dft_plugin.run_record import write_whole
+
 ROWS_NAME, FIGURE_NAME, PAGE_NAME = "dft_monitor.jsonl", "dft_monitor.png", "dft_monitor.html"
 
 _STYLE = """
@@ -57,10 +59,7 @@ class MonitorRows:
         sources = [self.path, *([previous / ROWS_NAME] if previous is not None else [])]
         if resumed_step > 0 and (source := next((path for path in sources if path.exists()), None)) is not None:
             self.rows = [row for row in _read(source, logger) if row["step"] <= resumed_step]
-        folder.mkdir(parents=True, exist_ok=True)
-        temporary = self.path.with_name(self.path.name + ".tmp")
-        temporary.write_text("".join(_line(row) for row in self.rows), encoding="utf-8")
-        temporary.replace(self.path)
+        write_whole(self.path, "".join(_line(row) for row in self.rows))
 
     def append(self, row: Mapping[str, Any]) -> None:
         """Write one row through to the file."""

@@ -12,7 +12,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from dft_eval.records.changes import compare_settings
 from dft_plugin.errors import ConfigError, InputError
+from dft_plugin.run_record import write_json
 
 logger = logging.getLogger(__name__)
 
@@ -62,9 +64,7 @@ class ScanStore:
     def write_result(self, result: Mapping[str, Any]) -> dict[str, Any]:
         """Replace `scan.json`, at once or not at all; returns its whole content."""
         whole = {"schema": SCHEMA, "config": self._config, **result}
-        temporary = self.out / ".scan.json.tmp"
-        temporary.write_text(json.dumps(whole, indent=2) + "\n", encoding="utf-8")
-        temporary.replace(self.out / "scan.json")
+        write_json(self.out / "scan.json", whole)
         return whole
 
     def close(self) -> None:
@@ -72,14 +72,8 @@ class ScanStore:
         self._stream.close()
 
     def _refuse_changes(self, found: Mapping[str, Any]) -> None:
-        then = {"schema": found.get("schema"), **_flat(found.get("config", {}))}
-        now = {"schema": SCHEMA, **_flat(self._config)}
-        changes = [
-            f"{key} {then.get(key)!r} -> {now.get(key)!r}"
-            for key in sorted({*then, *now})
-            if then.get(key) != now.get(key)
-        ]
-        if changes:
+        then = {"schema": found.get("schema"), **found.get("config", {})}
+        if changes := compare_settings(then, {"schema": SCHEMA, **self._config}):
             raise ConfigError(f"{self.out / 'scan.json'} differs in: {'; '.join(changes)}; use a new --out.")
 
     def _read(self, path: Path) -> None:
@@ -94,10 +88,3 @@ class ScanStore:
                 self.records[(record["dataset"], record["id"], record["repeat"])] = record
             except (ValueError, KeyError, TypeError) as error:
                 raise InputError(f"{path}, line {number}: not a record of a scan ({error}); use a new --out.") from None
-
-
-def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in config.items():
-        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
-    return flat

@@ -7,8 +7,10 @@ import sys
 import pytest
 
 from dft_eval.errors import ChangedRunError, DiskFullError, StoreError
+from dft_eval.records.changes import compare_settings
+from dft_eval.records.files import write_whole
 from dft_eval.records.schema import Score
-from dft_eval.records.store import RunFolder, compare_settings, write_whole
+from dft_eval.records.store import RunFolder
 
 SETTINGS = {"task": "t", "temperature": 0.0, "fingerprint": {"gcc": "12", "java": "17"}}
 

@@ -6,10 +6,8 @@ not made again. Settings may not change within a folder.
 
 from __future__ import annotations
 
-import errno
 import json
 import logging
-import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -19,7 +17,9 @@ from typing import Any
 from filelock import FileLock, Timeout
 from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
 
-from dft_eval.errors import ChangedRunError, DiskFullError, StoreError
+from dft_eval.errors import ChangedRunError, StoreError
+from dft_eval.records.changes import compare_settings
+from dft_eval.records.files import make_folder, write_whole
 from dft_eval.records.jsonl import JsonlLog, Key, encode_record
 from dft_eval.records.provenance import describe_environment
 from dft_eval.records.samples import answer_key, describe_validation, dump_answer, parse_answer
@@ -142,18 +142,6 @@ class RunFolder:
             write_whole(self.run_file, json.dumps({**content, "environments": [*known, *new]}, indent=2) + "\n")
 
 
-def compare_settings(before: Mapping[str, Any], now: Mapping[str, Any], prefix: str = "") -> list[str]:
-    """What changed, as `temperature 0.0 -> 0.7`, nested names joined by dots."""
-    differences = []
-    for name in [*before, *(name for name in now if name not in before)]:
-        old, new = before.get(name), now.get(name)
-        if isinstance(old, Mapping) and isinstance(new, Mapping):
-            differences += compare_settings(old, new, f"{prefix}{name}.")
-        elif old != new or (name in before) != (name in now):
-            differences.append(f"{prefix}{name} {_shown(before, name)} -> {_shown(now, name)}")
-    return differences
-
-
 def parse_score(line: bytes) -> Score:
     """A verdict from a line.
 
@@ -169,43 +157,3 @@ def parse_score(line: bytes) -> Score:
 def score_key(score: Score) -> Key:
     """The id a verdict is recorded under."""
     return score.sample_id, score.repeat
-
-
-def make_folder(path: Path) -> None:
-    """Make a folder and its parents.
-
-    Raises:
-        StoreError: that is not possible.
-    """
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise StoreError(f"{path} cannot be made: {error.strerror}; give another --out.") from error
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Write a file so that it is there whole or, after any failure, as it was before.
-
-    Raises:
-        DiskFullError: there is no room.
-        StoreError: it cannot be written.
-    """
-    temporary = path.with_name(path.name + ".tmp")
-    try:
-        with temporary.open("w", encoding="utf-8", errors="replace") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            raise DiskFullError(f"no room to write {path}; make room and run the same command again.") from error
-        raise StoreError(f"{path} cannot be written: {error.strerror}.") from error
-
-
-def _shown(settings: Mapping[str, Any], name: str) -> str:
-    if name not in settings:
-        return "(absent)"
-    text = json.dumps(settings[name]) if not isinstance(settings[name], str) else settings[name]
-    return text if len(text) <= 80 else text[:77] + "..."

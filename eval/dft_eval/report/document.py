@@ -16,6 +16,8 @@ from typing import Any, Literal, NamedTuple
 import jinja2
 from markupsafe import Markup
 
+from dft_eval.records.files import write_whole
+
 SCHEMA_VERSION = 1
 Tone = Literal["", "good", "bad", "open"]
 
@@ -150,9 +152,7 @@ def write_report(report: Report, folder: Path) -> ReportFiles:
     """Write `report.json`, `report.md` and `report.html`, each whole or not at all."""
     files = ReportFiles(*(folder / f"report.{ending}" for ending in ("json", "md", "html")))
     for path, text in zip(files, (render_json(report), render_markdown(report), render_html(report)), strict=True):
-        temporary = path.with_name(path.name + ".tmp")
-        temporary.write_text(text, encoding="utf-8")
-        temporary.replace(path)
+        write_whole(path, text)
     return files
 
 

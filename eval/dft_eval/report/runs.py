@@ -11,7 +11,8 @@ from typing import Any
 
 from dft_eval.errors import ConfigError, StoreError
 from dft_eval.metrics import Difference, check_mean, paired_difference
-from dft_eval.records.store import RunFolder, compare_settings
+from dft_eval.records.changes import compare_settings
+from dft_eval.records.store import RunFolder
 
 _SAMPLING = ("temperature", "top_p", "top_k")
 _VISION = ("judge", "min_pixels", "max_pixels")

@@ -15,7 +15,7 @@ import platformdirs
 from tenacity import retry, retry_if_exception, stop_after_attempt, wait_exponential
 
 from dft_eval.errors import MissingPrerequisite
-from dft_eval.records.store import make_folder
+from dft_eval.records.files import make_folder
 from dft_eval.tasks.base import DataFile
 
 logger = logging.getLogger(__name__)

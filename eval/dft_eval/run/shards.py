@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from dft_eval.errors import ChangedRunError, ConfigError, StoreError
+from dft_eval.records.changes import compare_settings
 from dft_eval.records.jsonl import JsonlLog
-from dft_eval.records.store import RunFolder, compare_settings
+from dft_eval.records.store import RunFolder
 
 Item = TypeVar("Item")
 Record = TypeVar("Record")

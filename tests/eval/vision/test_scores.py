@@ -158,4 +158,4 @@ def test_problems_with_missing_questions_are_refused(tmp_path):
     task = open_small(SmallWeMath, tmp_path, wemath_rows()[:-1])
     with pytest.raises(ValueError, match="has the questions"):
         task.summarise([])
-    assert json.dumps(task.describe_dataset())
+    assert json.dumps(task.dataset.describe())
