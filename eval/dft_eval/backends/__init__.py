@@ -1,1 +1,1 @@
-"""Where answers come from, one file each: a server, vLLM, transformers, a file."""
+"""Sources of answers, one file each: a server, vLLM, transformers, a file."""

@@ -15,7 +15,7 @@ from dft_eval.records.jsonl import Key
 from dft_eval.records.schema import Answer, FinishReason, Sample
 
 Interface = Literal["completion", "chat"]
-"""Whether a model continues a text or answers chat messages through its template."""
+"""Form of a prompt: a text that the model continues, or chat messages that go through its template."""
 
 
 @pydantic.dataclasses.dataclass(frozen=True, config=ConfigDict(extra="forbid"))
@@ -75,13 +75,13 @@ class Request:
         return self.sample.sample_id, self.repeat
 
     def answer(self, completion: str, finish_reason: FinishReason) -> Answer:
-        """What a model wrote; halves of surrogate pairs, which are no text, become U+FFFD."""
+        """Return the answer with this text; halves of surrogate pairs, which are no text, become U+FFFD."""
         text = completion.encode("utf-8", "surrogatepass").decode("utf-8", "replace")
         return Answer(self.sample.sample_id, self.repeat, completion=text, finish_reason=finish_reason)
 
 
 class Backend(Protocol):
-    """Where answers come from."""
+    """Source of answers: a model in this process, a server, or a file."""
 
     def generate(self, requests: Sequence[Request]) -> Iterator[list[Answer]]:
         """An answer to every request, in batches as they come.

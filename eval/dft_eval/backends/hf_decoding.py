@@ -80,7 +80,7 @@ class StopTexts(StoppingCriteria):
         self.has_fired = [False] * len(stops)
 
     def __call__(self, input_ids: Tensor, scores: Any, **kwargs: Any) -> Tensor:
-        """Whether each row is done."""
+        """Return for each row (B,) whether it is done."""
         for row, stops in enumerate(self._stops):
             if stops and not self.has_fired[row]:
                 tail = input_ids[row, max(self._width, input_ids.shape[1] - self._num_tail[row]) :]

@@ -1,1 +1,1 @@
-"""What is written of a run, and how it survives being killed."""
+"""Files of a run folder: written so that a killed run resumes, read back with every record checked."""

@@ -1,4 +1,4 @@
-"""What produced a run: package versions, the checkout, hashes."""
+"""Provenance of a run: package versions, the checkout, hashes."""
 
 from __future__ import annotations
 

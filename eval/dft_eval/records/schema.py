@@ -1,4 +1,4 @@
-"""What travels through an evaluation: a sample is asked, an answer comes back, a score is given.
+"""Records of an evaluation: samples to ask, answers of a model, scores.
 
 Each is one line of a run folder's JSONL files. Ids are the benchmark's own, never a position in a file,
 so that records made elsewhere, in any order, mean the same.

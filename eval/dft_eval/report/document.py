@@ -141,7 +141,7 @@ class Report:
 
 
 class ReportFiles(NamedTuple):
-    """Where a report was written."""
+    """Files of a written report."""
 
     json: Path
     markdown: Path

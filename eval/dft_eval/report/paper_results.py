@@ -1,4 +1,4 @@
-"""What the paper reports (arXiv 2508.05629), by table; other people's numbers, never merged with measured ones."""
+"""Results the paper reports (arXiv 2508.05629), by table; never merged with measured ones."""
 
 from __future__ import annotations
 

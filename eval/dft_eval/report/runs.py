@@ -44,7 +44,7 @@ class ComparedRun:
 
     @property
     def is_complete(self) -> bool:
-        """Whether every answer of the benchmark was judged."""
+        """True where every answer of the benchmark has a score."""
         return bool(self.metrics["is_complete"])
 
     @property

@@ -30,7 +30,7 @@ class WrongDataError(MissingPrerequisite):
 
 
 class Fetched(NamedTuple):
-    """What `fetch_data` did."""
+    """Result of `fetch_data`."""
 
     folder: Path
     downloaded: tuple[str, ...]
@@ -38,7 +38,7 @@ class Fetched(NamedTuple):
 
 
 def cache_dir() -> Path:
-    """Where fetched data are kept."""
+    """Return the folder of fetched data."""
     return platformdirs.user_cache_path("dft-plugin") / "data"
 
 
@@ -149,7 +149,7 @@ def _download(file: DataFile, target: Path, task_name: str) -> None:
 
 
 def _is_passing(error: BaseException) -> bool:
-    """Whether trying again may help: the connection or the server failed, not the request."""
+    """Tell a failure of connection or server, which may pass, from one of the request."""
     if isinstance(error, urllib.error.HTTPError):
         return error.code == 429 or error.code >= 500
     return isinstance(error, (urllib.error.URLError, ConnectionError, TimeoutError))

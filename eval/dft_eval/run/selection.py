@@ -117,7 +117,7 @@ def find_missing(config: EvalConfig, catalog: Catalog) -> dict[str, str]:
 
 
 def describe_task(name: str, task: Task) -> dict[str, object]:
-    """What decides a verdict, for `run.json`."""
+    """Return task, protocol, data and tools for `run.json`: all that decides a score besides the settings."""
     return {
         "task": name,
         "protocol": task.protocol,

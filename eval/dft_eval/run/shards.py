@@ -40,7 +40,7 @@ class Shard:
         return list(items[self.index :: self.count])
 
     def folder(self, run: Path) -> Path:
-        """Where it is recorded."""
+        """Return the shard's folder below a run."""
         return run / "shards" / f"{self.index}-of-{self.count}"
 
 

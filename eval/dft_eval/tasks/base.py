@@ -40,7 +40,7 @@ class DataFile:
 
     @property
     def digest(self) -> str:
-        """What the file must have."""
+        """Digest the file must have."""
         return self.sha256 or self.md5
 
 
@@ -105,7 +105,7 @@ class Task(ABC):
         """Every sample, in the benchmark's own order."""
 
     def missing(self) -> Sequence[Missing]:
-        """What must be installed before anything of this task can be scored; data files are checked elsewhere."""
+        """Return what must be installed before anything can be scored; data files are checked elsewhere."""
         return ()
 
     @abstractmethod

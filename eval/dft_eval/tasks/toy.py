@@ -67,7 +67,7 @@ class Demonstration:
 
 @dataclass(frozen=True)
 class Verdict:
-    """How one response was judged.
+    """Verdict on one response.
 
     Attributes:
         passed: Whether its answer is the right one.

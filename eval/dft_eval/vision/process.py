@@ -99,7 +99,7 @@ class VlmevalProcess:
 
     @property
     def is_running(self) -> bool:
-        """Whether it was started, and lives."""
+        """True from its start until it ends."""
         return self._process is not None and self._process.poll() is None
 
     def run(self, job: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:

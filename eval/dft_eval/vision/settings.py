@@ -37,7 +37,7 @@ class JudgeSettings(BaseModel):
 
 
 class VisionSettings(BaseModel):
-    """How VLMEvalKit is run.
+    """The `vision:` settings: VLMEvalKit's interpreter, image limits, judge.
 
     Attributes:
         python: Interpreter that has it; None takes `$DFT_VLMEVAL_PYTHON`, else this one.

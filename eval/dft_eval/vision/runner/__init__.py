@@ -1,4 +1,4 @@
-"""What runs inside VLMEvalKit's interpreter: standard library and `vlmeval` only, nothing else of this package."""
+"""Code that runs inside VLMEvalKit's interpreter: standard library and `vlmeval` only, nothing else of this package."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ class Equality:
         self._process: subprocess.Popen[str] | None = None
 
     def are_equal(self, answer: object, gold: object) -> bool:
-        """Whether VLMEvalKit's rules call them equal.
+        """Compare by VLMEvalKit's rules.
 
         Raises:
             OSError: the process was ended by something else than its limits.

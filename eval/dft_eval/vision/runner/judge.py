@@ -14,7 +14,7 @@ import openai
 from dft_eval.vision.runner import Emit
 
 FAILED = "Failed to obtain answer via API."
-"""What VLMEvalKit takes for a failed call."""
+"""Text that VLMEvalKit takes for a failed call."""
 MAX_TOKENS = 128
 
 
