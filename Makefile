@@ -83,6 +83,10 @@ bench: setup  ## the speed and memory ratios of the README
 	$(LF)/bin/python tests/benchmarks/import_time.py
 	$(LF)/bin/python tests/benchmarks/linear_loss.py --against native trl --objectives eaft deft power
 	$(LF)/bin/python tests/benchmarks/linear_loss.py --frozen-head --against native
+	$(LF)/bin/python tests/benchmarks/linear_loss.py --real --gradient-filter 0.125
+	$(LF)/bin/python tests/benchmarks/linear_loss.py --real --gradient-filter 0.125 --frozen-head
+	$(LF)/bin/python tests/benchmarks/precision.py
+	$(LF)/bin/python tests/benchmarks/growth.py
 	$(LF)/bin/python tests/benchmarks/trainer_step.py --framework llamafactory
 	$(SWIFT)/bin/python tests/benchmarks/trainer_step.py --framework ms_swift
 

@@ -270,7 +270,10 @@ class TrainerLoss:
 
     def _refuse_placeholders(self, labels: Tensor) -> None:
         """Image, video and audio placeholders stand for features, not for words: no token loss is defined on them."""
-        found = [token for token in self._placeholders if bool((labels == token).any())]
+        if not self._placeholders:
+            return
+        is_found = torch.stack([(labels == token).any() for token in self._placeholders]).tolist()  # one transfer
+        found = [token for token, is_there in zip(self._placeholders, is_found, strict=True) if is_there]
         if found:
             raise InputError(
                 f"labels contain the placeholder tokens {found} of images, video or audio, which would be trained as "
