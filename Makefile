@@ -15,7 +15,7 @@ export DFT_VLMEVAL_PYTHON ?= $(CURDIR)/$(VLMEVAL)/bin/python
 export TORCH_EXTENSIONS_DIR ?= $(CURDIR)/.cache/torch_extensions
 
 .DEFAULT_GOAL := help
-.PHONY: help setup vlmeval toolchains format demo test test-llamafactory test-evaluation test-ms-swift check bench lock clean
+.PHONY: help setup vlmeval toolchains format demo sweep test test-llamafactory test-evaluation test-ms-swift check bench lock clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -75,6 +75,11 @@ test-evaluation: $(LF)/.ready $(VLMEVAL)/.ready
 
 test-ms-swift: $(SWIFT)/.ready
 	TORCH_EXTENSIONS_DIR=$(TORCH_EXTENSIONS_DIR)_swift $(SWIFT)/bin/python -m pytest -q --durations 10 -m swift tests --ignore tests/eval
+
+sweep: setup  ## a tiny model of every architecture through the loss, in both environments; writes docs/models.md
+	OMP_NUM_THREADS=1 $(LF)/bin/python -m tests.sweep.run
+	OMP_NUM_THREADS=1 $(SWIFT)/bin/python -m tests.sweep.run
+	$(LF)/bin/python -m tests.sweep.render
 
 demo: setup  ## train SFT and DFT through both frameworks and open the report's numbers (under 10 minutes)
 	$(LF)/bin/dft demo --out demo_out
