@@ -150,8 +150,8 @@ def test_chat_goes_through_the_tokenizer_s_template(model, tmp_path):
 
 
 def test_what_cannot_work_is_refused(model, tmp_path):
-    with pytest.raises(BackendError, match="the model holds 512"):
-        answers(backend(model), texts(1, max_new_tokens=600))
+    with pytest.raises(BackendError, match="prompt tokens; the model holds 512"):
+        answers(backend(model), [Sample("id/0", "add " * 600, (), 8)])
     with pytest.raises(BackendError, match="cannot be loaded"):
         backend(tmp_path / "nowhere")
     with pytest.raises(BackendError, match="has no token"):
@@ -170,3 +170,18 @@ def test_the_earliest_stop_text_counts():
     assert cut_at_stop("abc", ("x",)) == ("abc", False)
     assert cut_at_stop("abc", ()) == ("abc", False)
     assert collect_eos_ids(5, [7, 5], None) == [5, 7]
+
+
+def test_a_context_too_small_caps_each_row_to_what_fits(model, caplog):
+    """Greedy without end tokens: each row fills the rest of the context, whatever is beside it."""
+    wanted = texts(4, max_new_tokens=600)
+    made = backend(model, batch_size=4)
+    made._eos_ids = [made._tokenizer.convert_tokens_to_ids("<|im_end|>")]
+    made._limit = 60
+    found = answers(made, wanted)
+    assert "4 of 4 prompts leave less room" in caplog.text
+    for sample in wanted:
+        prompt = len(made._tokenizer(sample.prompt)["input_ids"])
+        alone = answers(made, [Sample(sample.sample_id, sample.prompt, (), 60 - prompt)])
+        assert found[sample.sample_id] == alone[sample.sample_id]
+    assert "length" in {answer.finish_reason for answer in found.values()}

@@ -4,19 +4,34 @@ import http.server
 import json
 import threading
 import time
+from datetime import UTC, datetime
 
 import pytest
 
 from dft_eval.backends.base import SamplingParams, make_requests
 from dft_eval.backends.openai_server import OpenAIBackend, OpenAISettings
-from dft_eval.errors import BackendError
+from dft_eval.backends.server_replies import retry_after_s
+from dft_eval.errors import BackendError, ConfigError
 from dft_eval.records.schema import Sample
-from tests.eval.llamafactory_server import serving
+from tests.eval.served_models import serving, serving_transformers
 from tests.integrations.tiny import make_text_model, samples
 
 pytest.importorskip("openai")
 
 DRAWN = SamplingParams(temperature=0.6, top_p=0.9, top_k=7, repetition_penalty=1.1, seed=5)
+
+
+SMALL = {
+    "small vllm": "This model's maximum context length is 10 tokens. However, you requested 15 tokens (4 in the "
+    "messages, 11 in the completion). Please reduce the length of the messages or completion.",
+    "small vllm 0.10": "'max_tokens' or 'max_completion_tokens' is too large: 11. This model's maximum context length "
+    "is 10 tokens and your request has 4 input tokens (11 > 10 - 4).",
+    "small sglang": "Requested token count exceeds the model's maximum context length of 10 tokens. You requested a "
+    "total of 15 tokens: 4 tokens from the input messages and 11 tokens for the completion.",
+    "small tgi": "Input validation error: `inputs` tokens + `max_new_tokens` must be <= 10. Given: 4 `inputs` tokens "
+    "and 11 `max_new_tokens`",
+}
+USAGE = {"completion_tokens": 11, "prompt_tokens": 1, "total_tokens": 12}
 
 
 class Scripted(http.server.BaseHTTPRequestHandler):
@@ -39,17 +54,26 @@ class Scripted(http.server.BaseHTTPRequestHandler):
             status = 400
         elif prompt == "none":
             text = None
+        elif prompt.startswith("refuse") and num_asked == 1:
+            status = int(prompt.split()[1])
+        elif prompt.startswith("small") and body["max_tokens"] > 6:
+            status = 400
         choice = {"index": 0, "finish_reason": "length" if prompt == "long" else "stop"}
         choice |= {"text": text} if "prompt" in body else {"message": {"role": "assistant", "content": text}}
         kind = "text_completion" if "prompt" in body else "chat.completion"
+        choice |= json.loads(prompt.partition(" ")[2]) if prompt.startswith("choice ") else {}
         reply = {"id": "1", "object": kind, "created": 1, "model": body["model"], "choices": [choice]}
-        content = json.dumps(reply if status == 200 else {"error": {"message": "no"}}).encode()
+        reply |= {"usage": USAGE} if "usage" in prompt else {}
+        message = SMALL.get(prompt, "Unexpected fields: {'top_k'}" if prompt == "bad" else "no")
+        content = json.dumps(reply if status == 200 else {"error": {"message": message}}).encode()
         if prompt == "page":
             content = b"<html>Welcome</html>"
         with server.lock:
             server.running -= 1
         self.send_response(status)
         self.send_header("Content-Type", "text/html" if prompt == "page" else "application/json")
+        if prompt.startswith("refuse"):
+            self.send_header("Retry-After", prompt.split()[2])
         self.send_header("Content-Length", str(len(content)))
         self.end_headers()
         self.wfile.write(content)
@@ -106,7 +130,9 @@ def test_a_server_that_fails_for_a_while_is_asked_again(server):
         ("fail 99", "gave no answer|answered 503", 3),
         ("bad", "for id/0 answered 400", 1),
         ("none", "text is needed", 1),
-        ("page", "no choice", 1),
+        ("page", "no choice.*base_url is wrong", 1),
+        ("bad", r"set `omit: \[top_k\]` in `backend:`", 1),
+        ('choice {"finish_reason": "content_filter"}', "finish_reason='content_filter'", 1),
     ],
 )
 def test_what_does_not_pass_stops_the_run(server, prompt, complaint, num_asked):
@@ -121,6 +147,35 @@ def test_no_server_is_said(server):
     server.server_close()
     with pytest.raises(BackendError, match=rf"127\.0\.0\.1:{port}/v1 for id/0 gave no answer"):
         ask(server, ["q"], max_attempts=1)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("interface", ["completion"])
+def test_transformers_server_and_transformers_agree_on_a_real_model(interface, tmp_path, real_model):
+    """Greedy, with the fields left out that this server refuses; stop texts are cut here."""
+    from dft_eval.backends.hf import HfSettings
+
+    questions = ["The capital of France is", "def add(a, b):\n", "Name three colours."]
+    prompts = questions if interface == "completion" else [({"role": "user", "content": each},) for each in questions]
+    requests = make_requests([Sample(f"id/{i}", p, ("\n\n",), 24) for i, p in enumerate(prompts)], SamplingParams())
+    with serving_transformers(real_model, tmp_path / "server.log") as url:
+        strict = OpenAISettings(kind="openai", base_url=url, concurrency=1)
+        with pytest.raises(BackendError, match=r"answered 422.*set `omit: \[top_k, repetition_penalty"):
+            list(strict.make(str(real_model), interface, SamplingParams()).generate(requests))
+        fitting = OpenAISettings(
+            kind="openai", base_url=url, concurrency=1, omit=("top_k", "repetition_penalty", "stop")
+        )
+        backends = [
+            fitting.make(str(real_model), interface, SamplingParams()),
+            HfSettings(kind="hf", device="cpu", dtype="float32", batch_size=1).make(
+                str(real_model), interface, SamplingParams()
+            ),
+        ]
+        served, local = ({a.sample_id: a for b in each.generate(requests) for a in b} for each in backends)
+    assert {key: answer.completion for key, answer in served.items()} == {
+        key: answer.completion for key, answer in local.items()
+    }
+    assert "Paris" in served["id/0"].completion or interface == "chat"
 
 
 @pytest.mark.slow
@@ -151,3 +206,71 @@ def test_llamafactory_s_server_and_transformers_agree(tmp_path):
         ]
     assert answers[0] == answers[1]
     assert len({answer.completion for answer in answers[0].values()}) > 4
+
+
+@pytest.mark.parametrize(
+    ("choice", "text", "finish_reason"),
+    [
+        ({"finish_reason": None, "text": "7"}, "7", "stop"),
+        ({"finish_reason": None, "text": "usage"}, "usage", "length"),
+        ({"finish_reason": "eos_token", "text": "7"}, "7", "stop"),
+        ({"finish_reason": "stop_sequence", "text": "7"}, "7", "stop"),
+        ({"finish_reason": "length", "text": None}, "", "length"),
+        ({"finish_reason": "length", "text": "7\n\nkept on"}, "7", "stop"),
+    ],
+)
+def test_odd_completions_are_read_as_they_are_meant(server, choice, text, finish_reason):
+    answer = ask(server, ["choice " + json.dumps(choice)])["id/0"]
+    assert (answer.completion, answer.finish_reason) == (text, finish_reason)
+
+
+@pytest.mark.parametrize(
+    ("message", "end", "text", "finish_reason"),
+    [
+        ({"content": None}, "length", "", "length"),
+        ({"content": None, "reasoning_content": "Let me see"}, "stop", "", "length"),
+        ({"content": None, "reasoning": "Let me see"}, "length", "", "length"),
+        ({"content": [{"type": "text", "text": "4"}, {"type": "text", "text": "2"}]}, "stop", "42", "stop"),
+        ({"content": [{"type": "thinking", "thinking": "5"}, {"type": "text", "text": "4"}]}, "stop", "4", "stop"),
+    ],
+)
+def test_odd_messages_are_read_as_they_are_meant(server, message, end, text, finish_reason):
+    choice = {"finish_reason": end, "message": {"role": "assistant", **message}}
+    prompt = ({"role": "user", "content": "choice " + json.dumps(choice)},)
+    answer = ask(server, [prompt], interface="chat")["id/0"]
+    assert (answer.completion, answer.finish_reason) == (text, finish_reason)
+
+
+@pytest.mark.parametrize("status", [408, 409, 425, 429, 500, 503])
+def test_a_refusal_that_passes_is_asked_again_after_what_the_server_asks_for(server, status, monkeypatch):
+    waits = []
+
+    async def note(seconds):
+        waits.append(seconds)
+
+    monkeypatch.setattr("dft_eval.backends.openai_server._sleep", note)
+    assert ask(server, [f"refuse {status} 17"])["id/0"].completion == f"to refuse {status} 17"
+    assert waits == [17.0] and len(server.asked) == 2
+
+
+def test_a_date_is_a_time_to_wait_for_too():
+    now = datetime(2026, 1, 1, 12, 0, tzinfo=UTC)
+    assert retry_after_s({"retry-after": "Thu, 01 Jan 2026 12:00:30 GMT"}, now) == 30.0
+    assert retry_after_s({"retry-after": "Thu, 01 Jan 2026 11:00:30 GMT"}, now) == 0.0
+    assert retry_after_s({"retry-after-ms": "250"}, now) == 0.25
+    assert retry_after_s({"retry-after": "soon"}, now) is None
+    assert retry_after_s({}, now) is None
+
+
+@pytest.mark.parametrize("prompt", SMALL)
+def test_a_context_too_small_is_filled_and_said_once(server, prompt, caplog):
+    assert ask(server, [prompt])["id/0"].completion == f"to {prompt}"
+    assert [body["max_tokens"] for _, body, _ in server.asked] == [11, 6]
+    assert caplog.text.count("do not fit behind the prompt") == 1
+
+
+def test_fields_a_server_refuses_are_left_out_on_demand(server):
+    ask(server, ["q"], sampling=SamplingParams(), omit=("top_k", "repetition_penalty", "stop", "seed"))
+    assert not {"top_k", "repetition_penalty", "stop", "seed"} & set(server.asked[0][1])
+    with pytest.raises(ConfigError, match=r"omit: top_k, but sampling\.top_k is 7"):
+        ask(server, ["q"], omit=("top_k",))

@@ -108,6 +108,9 @@ class BackendSettings(BaseModel, ABC):
     model_at: ClassVar[Literal["here", "server", "nowhere"]] = "here"
     """Place of the model: in this process, on a server, or nowhere, since the answers are recorded ones."""
 
+    reads_continuations: ClassVar[bool] = False
+    """Whether it answers samples with a given `continuation`."""
+
     @abstractmethod
     def make(self, model: str, interface: Interface, sampling: SamplingParams) -> Backend:
         """Open the backend, which may load the model.

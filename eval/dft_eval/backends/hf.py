@@ -6,12 +6,20 @@ import random
 import sys
 from collections.abc import Iterator, Sequence
 from itertools import groupby
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
 from dft_eval.backends.base import Backend, BackendSettings, Interface, Request, SamplingParams
-from dft_eval.backends.tokens import check_template, collect_eos_ids, cut_at_stop, encode_prompt
+from dft_eval.backends.tokens import (
+    check_lengths,
+    check_template,
+    collect_eos_ids,
+    cut_at_stop,
+    encode_continuation,
+    encode_prompt,
+    end_token_ids,
+)
 from dft_eval.errors import BackendError, MissingPrerequisite
 from dft_eval.records.schema import Answer
 
@@ -24,6 +32,8 @@ class HfSettings(BackendSettings):
         device: For example `cuda` or `cpu`.
         batch_size: Answers at once.
     """
+
+    reads_continuations: ClassVar[bool] = True
 
     kind: Literal["hf"]
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
@@ -67,7 +77,10 @@ class HfBackend:
         except OSError as error:
             raise BackendError(f"model {model} cannot be loaded: {error}") from error
         self._eos_ids = collect_eos_ids(
-            self._tokenizer.eos_token_id, self._model.config.eos_token_id, self._model.generation_config.eos_token_id
+            self._tokenizer.eos_token_id,
+            self._model.config.eos_token_id,
+            self._model.generation_config.eos_token_id,
+            end_token_ids(self._tokenizer),
         )
         self._pad_id = self._eos_ids[0] if self._tokenizer.pad_token_id is None else self._tokenizer.pad_token_id
         # whatever is unset in a request is filled in from here, silently: a checkpoint's repetition penalty, say
@@ -76,13 +89,12 @@ class HfBackend:
 
     def generate(self, requests: Sequence[Request]) -> Iterator[list[Answer]]:
         """The model's answers, a batch at a time."""
-        encoded = [(request, encode_prompt(request, self._tokenizer, self._interface)) for request in requests]
-        for request, prompt in encoded:
-            if self._limit is not None and len(prompt) + request.max_new_tokens > self._limit:
-                raise BackendError(
-                    f"{request.sample.sample_id} has {len(prompt)} prompt tokens and may write "
-                    f"{request.max_new_tokens}; the model holds {self._limit}. Lower `max_new_tokens`."
-                )
+        given = [request for request in requests if request.sample.continuation]
+        for start in range(0, len(given), self._settings.batch_size):
+            yield self._read_batch(given[start : start + self._settings.batch_size])
+        asked = [request for request in requests if not request.sample.continuation]
+        encoded = [(request, encode_prompt(request, self._tokenizer, self._interface)) for request in asked]
+        check_lengths([(request, len(prompt)) for request, prompt in encoded], self._limit)
         encoded.sort(key=lambda entry: (entry[0].max_new_tokens, len(entry[1])), reverse=True)
         for _, group in groupby(encoded, key=lambda entry: entry[0].max_new_tokens):
             alike = list(group)
@@ -101,7 +113,7 @@ class HfBackend:
         import torch
         from transformers import GenerationConfig
 
-        from dft_eval.backends.hf_decoding import StopTexts, TokenChooser
+        from dft_eval.backends.hf_decoding import StopTexts, TokenChooser, TokenLimits
 
         requests = [request for request, _ in batch]
         width = max(len(prompt) for _, prompt in batch)
@@ -112,24 +124,58 @@ class HfBackend:
             attention_mask[row, width - len(prompt) :] = 1
         attention_mask = attention_mask.to(self._settings.device)
         stops = StopTexts(self._tokenizer, [request.sample.stop for request in requests], width)
+        room = [request.max_new_tokens for request in requests]
+        if self._limit is not None:
+            room = [min(request.max_new_tokens, self._limit - len(prompt)) for request, prompt in batch]
         chooser = TokenChooser(self._sampling, attention_mask, [random.Random(request.seed) for request in requests])
         with torch.inference_mode():
             output = self._model.generate(
                 input_ids=input_ids.to(self._settings.device),
                 attention_mask=attention_mask,
                 generation_config=GenerationConfig(
-                    max_new_tokens=requests[0].max_new_tokens,
+                    max_new_tokens=max(room),
                     do_sample=False,  # the chooser draws; the arg max of what it leaves is its choice
                     num_beams=1,
                     eos_token_id=self._eos_ids,
                     pad_token_id=self._pad_id,
                 ),
                 logits_processor=[chooser],
-                stopping_criteria=[stops],
+                stopping_criteria=[stops, TokenLimits(room, width)],
             )
         written = output[:, width:].tolist()
-        rows = zip(requests, written, stops.has_fired, strict=True)
-        return [self._answer(request, token_ids, was_stopped) for request, token_ids, was_stopped in rows]
+        rows = zip(requests, written, room, stops.has_fired, strict=True)
+        return [self._answer(request, ids[:most], was_stopped) for request, ids, most, was_stopped in rows]
+
+    def _read_batch(self, batch: Sequence[Request]) -> list[Answer]:
+        """What the model holds most likely at each token of given continuations: one forward pass."""
+        import torch
+
+        encoded = [encode_continuation(request, self._tokenizer) for request in batch]
+        check_lengths([(request, len(ids)) for request, (ids, _) in zip(batch, encoded, strict=True)], self._limit)
+        width, most = max(len(ids) for ids, _ in encoded), max(num_given for _, num_given in encoded)
+        input_ids = torch.full((len(batch), width), self._pad_id)
+        attention_mask = torch.zeros_like(input_ids)
+        for row, (ids, _) in enumerate(encoded):
+            input_ids[row, width - len(ids) :] = torch.tensor(ids)
+            attention_mask[row, width - len(ids) :] = 1
+        positions = (attention_mask.cumsum(dim=-1) - 1).clamp(min=0)
+        device = self._settings.device
+        with torch.inference_mode():
+            logits = self._model(
+                input_ids=input_ids.to(device),
+                attention_mask=attention_mask.to(device),
+                position_ids=positions.to(device),
+                use_cache=False,
+            ).logits[:, -most - 1 : -1]
+        likeliest = logits.argmax(dim=-1).tolist()
+        answers = []
+        for request, (ids, num_given), row in zip(batch, encoded, likeliest, strict=True):
+            is_given = row[-num_given:] == ids[-num_given:]
+            text = self._tokenizer.decode(row[-num_given:], clean_up_tokenization_spaces=False)
+            if not is_given and text == request.sample.continuation:
+                text = ""  # other tokens of the same text: not what was asked
+            answers.append(request.answer(request.sample.continuation if is_given else text, "stop"))
+        return answers
 
     def _answer(self, request: Request, token_ids: list[int], was_stopped: bool) -> Answer:
         end = next((index for index, token in enumerate(token_ids) if token in self._eos_ids), None)

@@ -87,3 +87,19 @@ class StopTexts(StoppingCriteria):
                 text = self._tokenizer.decode(tail, skip_special_tokens=True, clean_up_tokenization_spaces=False)
                 self.has_fired[row] = any(stop in text for stop in stops)
         return torch.tensor(self.has_fired, device=input_ids.device)
+
+
+class TokenLimits(StoppingCriteria):
+    """Ends each row at its own number of new tokens.
+
+    Args:
+        limits: Of each row.
+        width: Tokens of the padded prompt.
+    """
+
+    def __init__(self, limits: Sequence[int], width: int) -> None:
+        self._limits, self._width = torch.tensor(limits), width
+
+    def __call__(self, input_ids: Tensor, scores: Any, **kwargs: Any) -> Tensor:
+        """Whether each row is done."""
+        return (self._limits <= input_ids.shape[1] - self._width).to(input_ids.device)

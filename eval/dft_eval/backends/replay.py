@@ -23,6 +23,8 @@ class ReplaySettings(BackendSettings):
 
     model_at: ClassVar[Literal["here", "server", "nowhere"]] = "nowhere"
 
+    reads_continuations: ClassVar[bool] = True
+
     kind: Literal["replay"]
     samples: Path
 

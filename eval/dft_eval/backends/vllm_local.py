@@ -9,7 +9,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field
 
 from dft_eval.backends.base import Backend, BackendSettings, Interface, Request, SamplingParams
-from dft_eval.backends.tokens import check_template, encode_prompt
+from dft_eval.backends.tokens import check_template, cut_at_stop, encode_prompt, end_token_ids
 from dft_eval.errors import BackendError, MissingPrerequisite
 from dft_eval.records.schema import Answer
 
@@ -98,10 +98,12 @@ class VllmBackend:
             repetition_penalty=self._sampling.repetition_penalty,
             max_tokens=request.max_new_tokens,
             stop=list(request.sample.stop) or None,
+            stop_token_ids=end_token_ids(self._tokenizer) or None,
             seed=request.seed,
         )
 
     def _answer(self, request: Request, output: Any) -> Answer:
         if output.finish_reason not in ("stop", "length"):
             raise BackendError(f"vLLM ended {request.sample.sample_id} with {output.finish_reason!r}.")
-        return request.answer(output.text, output.finish_reason)
+        text, has_stop = cut_at_stop(output.text, request.sample.stop)
+        return request.answer(text, "stop" if has_stop else output.finish_reason)

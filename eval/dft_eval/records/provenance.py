@@ -34,6 +34,7 @@ def hash_prompts(samples: Iterable[Sample]) -> str:
     digest = hashlib.sha256()
     for sample in samples:
         asked = [sample.sample_id, sample.prompt, sample.stop, sample.max_new_tokens]
+        asked += [sample.continuation] if sample.continuation else []
         digest.update(json.dumps(asked, default=dict, ensure_ascii=True).encode() + b"\n")
     return digest.hexdigest()
 

@@ -40,6 +40,8 @@ class Sample:
         stop: Texts before which the model is stopped; empty where only the end-of-sequence token stops it.
         max_new_tokens: Most tokens the model may write.
         problem: The unit of statistics; samples made from one problem share it. Empty: the sample itself.
+        continuation: Where it is not empty, nothing is written freely: the model is given this text after the prompt,
+            and the answer is what it holds most likely at each of its tokens.
     """
 
     sample_id: str
@@ -47,6 +49,7 @@ class Sample:
     stop: tuple[str, ...]
     max_new_tokens: int
     problem: str = ""
+    continuation: str = ""
 
     @property
     def unit(self) -> str:

@@ -14,6 +14,7 @@ from dft_eval.errors import ConfigError
 from dft_eval.metrics import Estimate, mean_by_problem
 from dft_eval.prerequisites import Missing
 from dft_eval.records.schema import Answer, Sample, Score
+from dft_eval.tasks.protocol_rules import ProtocolRules
 from dft_eval.vision.settings import VisionSettings
 
 
@@ -95,6 +96,8 @@ class Task(ABC):
     """Texts of an answer that are read; a file with another one is refused."""
     chat_protocols: ClassVar[tuple[str, ...]] = ()
     """Those of `protocols` that ask in chat messages; the others ask in one text that the model continues."""
+    all_rules: ClassVar[tuple[ProtocolRules, ...]] = ()
+    """The rules of each of `protocols`, as docs/protocols.md shows them; empty where another harness has them."""
 
     def __init__(self, data_dir: Path, protocol: str) -> None:
         self.data_dir = data_dir

@@ -7,7 +7,7 @@ import shutil
 import pytest
 
 from dft_eval.errors import BackendError, ChangedRunError
-from tests.eval.llamafactory_server import serving
+from tests.eval.served_models import serving
 from tests.eval.vision.small_benchmarks import CATALOG, SmallMathVerse, SmallMathVision, SmallWeMath, pin, write_rows
 from tests.eval.vision.stub_judge import KEY, running
 from tests.integrations.tiny_vl import make_vl_model

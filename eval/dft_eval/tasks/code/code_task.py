@@ -35,6 +35,7 @@ class CodeTask(Task):
     domain: ClassVar[str] = "code"
     protocols: ClassVar[tuple[str, ...]] = tuple(CODE_PROTOCOLS)
     chat_protocols: ClassVar[tuple[str, ...]] = ("chat", "qwen-chat")
+    all_rules: ClassVar[tuple[ProtocolRules, ...]] = tuple(CODE_PROTOCOLS.values())
     texts: ClassVar[tuple[str, ...]] = ("completion", "program", "answer")
     id_key: ClassVar[str] = "task_id"
     max_new_tokens: ClassVar[int]

@@ -13,11 +13,22 @@ from dft_eval.metrics import Estimate, score_share
 from dft_eval.records.schema import Answer, Sample, Score, Status
 from dft_eval.tasks.base import DataFile, Task
 from dft_eval.tasks.facts.short_answers import RULES_VERSION, best_f1, contains_answer, is_exact_match, normalise
+from dft_eval.tasks.protocol_rules import ProtocolRules
 
 MAX_NEW_TOKENS = 64
 NUM_SHOTS = 5
 SHOTS_SEED = 1234
 _SOURCE = "https://raw.githubusercontent.com/google-research-datasets/natural-questions"
+FIVE_SHOT = ProtocolRules(
+    name="5-shot",
+    interface="completion",
+    prompt=f"{NUM_SHOTS} examples of EfficientQA's development set and the question: `Q: ...?\\nA:`",
+    cut="before the first newline, blank lines in front aside; full stops and commas belong to answers",
+    reading="the text as it stands",
+    verdict="ORQA's exact match with one accepted answer; contains and F1 beside it",
+    source="Lee et al. 2019; lm-eval's `nq_open` stops at full stops and commas too, which makes 8.6% unreachable",
+    stops=("\n",),
+)
 
 
 class NaturalQuestions(Task):
@@ -42,6 +53,7 @@ class NaturalQuestions(Task):
         ),
     )
     protocols: ClassVar[tuple[str, ...]] = ("5-shot",)
+    all_rules: ClassVar[tuple[ProtocolRules, ...]] = (FIVE_SHOT,)
 
     @cached_property
     def golds(self) -> dict[str, tuple[str, ...]]:
@@ -58,7 +70,7 @@ class NaturalQuestions(Task):
     def samples(self) -> Sequence[Sample]:
         """Five examples and the question, for the model to continue."""
         return [
-            Sample(f"nq_open/{line}", self.shots + _ask(row["question"]), ("\n",), MAX_NEW_TOKENS)
+            Sample(f"nq_open/{line}", self.shots + _ask(row["question"]), FIVE_SHOT.stops, MAX_NEW_TOKENS)
             for line, row in enumerate(self._questions)
         ]
 

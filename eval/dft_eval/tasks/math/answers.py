@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cached_property
 from typing import Any, ClassVar
 
@@ -15,6 +16,7 @@ from dft_eval.tasks.base import DataFile, Task
 from dft_eval.tasks.math.golds import normalise_answer, read_gold
 from dft_eval.tasks.math.grader import describe_grader, grade_response, is_installed
 from dft_eval.tasks.math.worker import Rules
+from dft_eval.tasks.protocol_rules import ProtocolRules
 
 MAX_NEW_TOKENS = 4096
 STOPS = ("</s>", "<|im_end|>", "<|endoftext|>")
@@ -23,6 +25,37 @@ _QWEN_BOXED = (
     "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n"
     "<|im_start|>user\n{problem}\nPlease reason step by step, and put your final answer within \\boxed{{}}.<|im_end|>\n"
     "<|im_start|>assistant\n"
+)
+_MATH_READING = "the last box, else what the text ends with"
+_MATH_VERDICT = "equal by math-verify with this project's normaliser; average@k"
+_MATH_CUT = "at the first end token; the stop texts are end tokens too"
+QWEN_BOXED = ProtocolRules(
+    name="qwen-boxed",
+    interface="completion",
+    prompt=_QWEN_BOXED.replace("\n", "\\n").replace("{{}}", "{}"),
+    cut=_MATH_CUT,
+    reading=_MATH_READING,
+    verdict=_MATH_VERDICT,
+    source="the paper's evaluation: Qwen2.5-Math's chat format written out as text, for every model",
+    stops=STOPS,
+)
+MATH_RULES = (
+    QWEN_BOXED,
+    replace(QWEN_BOXED, name="bare", prompt="{problem}", source="the paper's training prompt"),
+    replace(
+        QWEN_BOXED,
+        name="bare-chat",
+        interface="chat",
+        prompt="{problem}",
+        source="the paper's training prompt, through the model's own chat template",
+    ),
+    replace(
+        QWEN_BOXED,
+        name="qwen-compat",
+        reading="as Qwen2.5-Math's evaluation reads",
+        verdict="equal by the rules of Qwen2.5-Math's evaluation, wrong as some of them are",
+        source="Qwen2.5-Math's evaluation, written anew",
+    ),
 )
 
 
@@ -38,6 +71,7 @@ class MathTask(Task):
     domain: ClassVar[str] = "mathematics"
     protocols: ClassVar[tuple[str, ...]] = ("qwen-boxed", "bare", "bare-chat", "qwen-compat")
     chat_protocols: ClassVar[tuple[str, ...]] = ("bare-chat",)
+    all_rules: ClassVar[tuple[ProtocolRules, ...]] = MATH_RULES
     qwen_rules: ClassVar[Rules] = "qwen_compat"
 
     @cached_property
