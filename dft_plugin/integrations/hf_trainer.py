@@ -73,12 +73,13 @@ def trainer_with_loss(
         def compute_loss(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
             if self.dft_loss is None:
                 return super().compute_loss(model, inputs, *args, **kwargs)
-            num_items, wants_logits = kwargs.get("num_items_in_batch"), self._metric_wants_logits
-            with (
-                self.dft_loss.batch(inputs) as inputs,
-                self.dft_loss.reference(self.accelerator.unwrap_model(model), inputs, wants_logits=wants_logits),
-                self.dft_loss.forward(inputs.get("labels"), num_items_in_batch=num_items, wants_logits=wants_logits),
-            ):
+            forward = self.dft_loss.forward(
+                model,
+                inputs,
+                num_items_in_batch=kwargs.get("num_items_in_batch"),
+                wants_logits=self._metric_wants_logits,
+            )
+            with forward as inputs:
                 return super().compute_loss(model, inputs, *args, **kwargs)
 
         def prediction_step(self, model: Any, inputs: Any, prediction_loss_only: bool, *args: Any, **kw: Any) -> Any:

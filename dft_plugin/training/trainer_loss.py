@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +23,14 @@ from dft_plugin.training.loss_head import HeadPass, LossHead, find_head
 from dft_plugin.training.mean_weight import MeanWeight
 from dft_plugin.training.reference_model import require_adapter
 from dft_plugin.training.sequence_nll import StepSequences
+
+
+class ForwardOptions(NamedTuple):
+    """Settings of the forward under way; see `TrainerLoss.forward`."""
+
+    num_items_in_batch: Tensor | int | None
+    token_scale: Tensor | None = None
+    shift: bool = True
 
 
 class TrainerLoss:
@@ -56,6 +64,7 @@ class TrainerLoss:
         self.sequences = StepSequences() if "sequence_nll" in self.objective.needs else None
         self._head: LossHead | None = None
         self._context = BatchContext(config.shared)
+        self._options: ForwardOptions | None = None
         self._pass: HeadPass | None = None
         self._has_changed: Tensor | None = None
         self._placeholders: tuple[int, ...] = ()
@@ -171,34 +180,62 @@ class TrainerLoss:
     @contextmanager
     def forward(
         self,
-        labels: Tensor | None,
+        model: Any,
+        inputs: dict[str, Any],
         *,
         num_items_in_batch: Tensor | int | None,
         token_scale: Tensor | None = None,
         shift: bool = True,
         wants_logits: bool = False,
-    ) -> Iterator[None]:
-        """Around one forward of the model and the call of this loss: the head computes it where it can.
+    ) -> Iterator[dict[str, Any]]:
+        """Surround one forward of the model and the call of this loss; yield what the forward must be given.
+
+        The first time in each mode, the path is settled before; see `settle_path`. While it is open the labels are
+        plain ids, what they carried and what the frozen reference says is known to the objective, and the head
+        computes the loss where it can.
 
         Args:
-            labels: Shape (..., T), as the head's hidden states will be.
+            model: The model as the trainer calls it, wrappers included.
+            inputs: What the trainer hands to the forward; `labels` of shape (..., T), as the hidden states will be.
             num_items_in_batch: Kept tokens of the whole optimiser step.
             token_scale: Factor of each token's loss, shape (..., T).
             shift: False for labels shifted already.
             wants_logits: Whether a metric needs the logits, which then must be made.
+
+        Raises:
+            InputError: labels that do not carry what the objective needs, or that are placeholders.
+            LossNotLiveError: on leaving, the head computed the loss and nobody took it.
         """
-        if labels is not None:
-            self._refuse_placeholders(labels)
-        if self._head is None or labels is None or wants_logits:
-            yield
-            return
-        computing = self._head.computing(
+        from accelerate.utils import extract_model_from_parallel  # here: it costs what importing transformers costs
+
+        bare_model = extract_model_from_parallel(model)
+        with self.batch(inputs) as plain:
+            if not wants_logits:
+                self.settle_path(bare_model, plain)
+            head = None if wants_logits else self._head
+            labels = plain.get("labels")  # absent where a trainer predicts without them
+            if labels is not None:
+                self._refuse_placeholders(labels)
+            with self._context.with_reference(bare_model, plain, self.objective, head):
+                self._options = ForwardOptions(num_items_in_batch, token_scale, shift)
+                try:
+                    if head is None or labels is None:
+                        yield plain
+                    else:
+                        with self._in_head(head, labels, self._options):
+                            yield plain
+                finally:
+                    self._options = None
+
+    @contextmanager
+    def _in_head(self, head: LossHead, labels: Tensor, options: ForwardOptions) -> Iterator[None]:
+        computing = head.computing(
             labels,
             self.objective.at(self.progress),
-            num_items_in_batch=num_items_in_batch,
+            num_items_in_batch=options.num_items_in_batch,
             context=self._context.tokens(self.mean_weight, self.sequences),
-            token_scale=self._context.scaled(token_scale, shift=shift),
-            shift=shift,
+            token_scale=self._context.scaled(options.token_scale, shift=options.shift),
+            shift=options.shift,
         )
         try:
             with computing as self._pass:
@@ -217,7 +254,7 @@ class TrainerLoss:
 
     @contextmanager
     def batch(self, inputs: dict[str, Any]) -> Iterator[dict[str, Any]]:
-        """The inputs of one forward with plain labels; what the labels carried counts while this is open."""
+        """Yield the inputs of one forward with plain labels; what the labels carried counts while this is open."""
         self._input_ids = inputs.get("input_ids")  # absent where the embeddings were made before
         try:
             with self._context.taken_from(inputs, self.objective) as plain:
@@ -241,22 +278,10 @@ class TrainerLoss:
         """Labels without what they carry; None and labels that carry nothing as they are."""
         return labels if labels is None else self._context.plain(labels, self.objective)
 
-    @contextmanager
-    def reference(self, model: Any, inputs: dict[str, Any], *, wants_logits: bool = False) -> Iterator[None]:
-        """Around one forward: what the frozen reference says of the same inputs, where the objective asks.
-
-        The first time in each mode, the path is settled before; see `settle_path`.
-
-        Args:
-            model: The model without wrappers; its adapter is switched off for one forward without gradients.
-            inputs: What the model's forward takes.
-            wants_logits: As in `forward`.
-        """
-        if not wants_logits:
-            self.settle_path(model, inputs)
-        head = None if wants_logits else self._head
-        with self._context.with_reference(model, inputs, self.objective, head):
-            yield
+    @property
+    def is_open(self) -> bool:
+        """Say whether a forward is under way."""
+        return self._options is not None
 
     @property
     def filter_report(self) -> FilterReport | None:
@@ -289,23 +314,16 @@ class TrainerLoss:
     def __call__(
         self, outputs: Any, labels: Tensor | None, num_items_in_batch: Tensor | int | None = None, **_: Any
     ) -> Tensor:
-        """Scalar loss of one forward; `outputs` is the model's.
+        """Return the scalar loss of one forward.
+
+        Args:
+            outputs: The model's.
+            labels: Shape (..., T).
+            num_items_in_batch: As given to `forward`, which counts where one is open.
 
         Raises:
             IntegrationError: no labels, no logits, or logits that are not what the head returned.
         """
-        return self.loss_of(outputs, labels, num_items_in_batch=num_items_in_batch)
-
-    def loss_of(
-        self,
-        outputs: Any,
-        labels: Tensor | None,
-        *,
-        num_items_in_batch: Tensor | int | None,
-        token_scale: Tensor | None = None,
-        shift: bool = True,
-    ) -> Tensor:
-        """Like `__call__`, with the per-token scale and the shift of `logits_loss`."""
         logits = outputs.get("logits") if isinstance(outputs, Mapping) else getattr(outputs, "logits", None)
         if logits is None:
             raise IntegrationError(
@@ -321,13 +339,14 @@ class TrainerLoss:
             return self._take(self._pass.output, self._pass.labels, loss, mode)
         if labels is None:
             raise IntegrationError("the batch has no labels; a token loss needs them. Check the data collator.")
+        options = self._options or ForwardOptions(num_items_in_batch)
         output = logits_loss(
             logits,
             labels,
             objective=self.objective.at(self.progress),
-            num_items_in_batch=num_items_in_batch,
-            token_scale=self._context.scaled(token_scale, shift=shift),
-            shift=shift,
+            num_items_in_batch=options.num_items_in_batch,
+            token_scale=self._context.scaled(options.token_scale, shift=options.shift),
+            shift=options.shift,
             context=self._context.tokens(self.mean_weight, self.sequences),
         )
         return self._take(output, labels, output.loss, mode)

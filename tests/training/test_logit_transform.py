@@ -193,7 +193,7 @@ def test_a_change_that_comes_later_stops_the_run_at_its_next_log():
     loss, _, _ = step(model, fused=True, inputs=inputs, labels=labels)
     loss.pop_metrics("train")
     factor = 0.999
-    with loss.forward(labels, num_items_in_batch=7):
+    with loss.forward(model, {"input_ids": inputs, "labels": labels}, num_items_in_batch=7):
         loss(model(input_ids=inputs), labels)
     with pytest.raises(IntegrationError, match="otherwise than in the first forward"):
         loss.pop_metrics("train")

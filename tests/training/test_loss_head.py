@@ -40,7 +40,7 @@ def step(model, *, fused, inputs, labels, loss_type="dft", **options):
     loss = TrainerLoss.named(loss_type, {"fused": fused, **options})
     loss.attach(model)
     model.zero_grad()
-    with loss.reference(model, {"input_ids": inputs, "labels": labels}), loss.forward(labels, num_items_in_batch=7):
+    with loss.forward(model, {"input_ids": inputs, "labels": labels}, num_items_in_batch=7):
         value = loss(model(input_ids=inputs), labels, num_items_in_batch=7)
     value.backward()
     return loss, value.detach(), {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
@@ -67,8 +67,7 @@ def test_evaluation_returns_plain_cross_entropy_without_a_graph():
     inputs, labels = batch()
     loss = TrainerLoss.named("dft", {"fused": True})
     loss.attach(model)
-    loss.settle_path(model, {"input_ids": inputs, "labels": labels})
-    with torch.no_grad(), loss.forward(labels, num_items_in_batch=None):
+    with torch.no_grad(), loss.forward(model, {"input_ids": inputs, "labels": labels}, num_items_in_batch=None):
         value = loss(model(input_ids=inputs), labels)
     logits = model(input_ids=inputs).logits[:, :-1]
     expected = nn.functional.cross_entropy(logits.reshape(-1, 61), labels[:, 1:].reshape(-1))
@@ -95,8 +94,10 @@ def test_a_trainer_that_never_takes_the_loss_is_noticed():
     inputs, labels = batch()
     loss = TrainerLoss.named("dft")
     loss.attach(model)
-    loss.settle_path(model, {"input_ids": inputs, "labels": labels})
-    with pytest.raises(LossNotLiveError, match="never took it"), loss.forward(labels, num_items_in_batch=7):
+    with (
+        pytest.raises(LossNotLiveError, match="never took it"),
+        loss.forward(model, {"input_ids": inputs, "labels": labels}, num_items_in_batch=7),
+    ):
         model(input_ids=inputs)
 
 

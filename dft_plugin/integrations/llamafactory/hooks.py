@@ -89,6 +89,7 @@ def _extend_finetuning_args(module: ModuleType) -> None:
         @dataclasses.dataclass
         class FinetuningArguments(original):
             __doc__ = original.__doc__
+            dft_loss_config = None  # not a field: it is read from the two below
 
             loss_type: str | None = dataclasses.field(
                 default=None,
@@ -101,7 +102,7 @@ def _extend_finetuning_args(module: ModuleType) -> None:
             def __post_init__(self) -> None:
                 super().__post_init__()
                 if require_loss_type(self.loss_type, self.loss_config):
-                    LossConfig.parse(self.loss_type, self.loss_config, where="loss_type")
+                    self.dft_loss_config = LossConfig.parse(self.loss_type, self.loss_config, where="loss_type")
                     _refuse_own_conflicts(self)
                     require_injected()
 
@@ -134,10 +135,10 @@ def _extend_parser(module: ModuleType) -> None:
         def get_train_args(args: Any = None) -> Any:
             parsed = original(args)
             model_args, data_args, training_args, finetuning_args, _ = parsed
-            if finetuning_args.loss_type is not None:
+            if finetuning_args.dft_loss_config is not None:
                 require_injected()
                 _refuse_conflicts(model_args, training_args, finetuning_args)
-                _plan_tags(model_args, data_args, finetuning_args)
+                _attach_plan(model_args, data_args, finetuning_args)
                 if training_args.should_log:
                     warn_if_untested(FRAMEWORK)
             return parsed
@@ -167,10 +168,9 @@ def _refuse_conflicts(model_args: Any, training_args: Any, finetuning_args: Any)
             raise ConflictError(f"loss_type={loss_type} with {option}=true: {reason}. Set {option}: false.")
 
 
-def _plan_tags(model_args: Any, data_args: Any, finetuning_args: Any) -> None:
-    """Leave the data pipeline word of what samples must carry."""
-    config = LossConfig.parse(finetuning_args.loss_type, finetuning_args.loss_config)
-    plan = TagPlan.of(config, lambda: _load_tokenizer(model_args))
+def _attach_plan(model_args: Any, data_args: Any, finetuning_args: Any) -> None:
+    """Attach the run's TagPlan to the data arguments."""
+    plan = TagPlan.of(finetuning_args.dft_loss_config, lambda: _load_tokenizer(model_args))
     if plan is not None:
         require_taggable(plan, data_args, finetuning_args.stage)
         setattr(data_args, PLAN, plan)
@@ -196,8 +196,8 @@ def _extend_trainer(module: ModuleType, name: str, stage: str) -> None:
 
     def make(original: type) -> type:
         def configure(trainer: Any) -> LossConfig | None:
-            args = trainer.finetuning_args
-            return LossConfig.parse(args.loss_type, args.loss_config) if args.loss_type is not None else None
+            config: LossConfig | None = trainer.finetuning_args.dft_loss_config
+            return config
 
         def get_logger() -> Any:
             from llamafactory.extras.logging import get_logger

@@ -31,10 +31,15 @@ from dft_plugin.core.objectives import OBJECTIVES
 from dft_plugin.errors import IntegrationError
 from dft_plugin.frameworks import Probe
 from dft_plugin.integrations.ms_swift.probes import probe_features
-from dft_plugin.integrations.ms_swift.settings import FRAMEWORK, FRAMEWORK_FLAGS, requested_loss, require_trainable
+from dft_plugin.integrations.ms_swift.settings import (
+    CALLBACK,
+    FRAMEWORK,
+    FRAMEWORK_FLAGS,
+    hand_on,
+    requested_loss,
+    require_trainable,
+)
 from dft_plugin.integrations.patching import Patches, probe_modules, require_parameters
-
-CALLBACK = "dft_monitor"
 
 _patches = Patches(FRAMEWORK)
 _failures: dict[str, Exception] = {}
@@ -153,7 +158,9 @@ def _extend_model_args(module: ModuleType) -> None:
         def __post_init__(self: Any) -> None:  # noqa: N807
             # The first step after external plugins were imported, before the model's files are looked at.
             _forget_plugin_file(self)
-            if requested_loss(self) is not None:
+            config = requested_loss(self)
+            if config is not None:
+                _refuse_foreign(config.objective.name)
                 require_injected()
             original(self)
 
@@ -171,7 +178,7 @@ def _extend_trainer_factory(module: ModuleType) -> None:
                 require_trainable(args)
             training_args = original(args)
             if config is not None:
-                training_args.loss_config = config.record()["loss_config"]
+                hand_on(config, training_args)
             return training_args
 
         return staticmethod(get_training_args)
@@ -183,6 +190,18 @@ def _extend_sft_pipeline(module: ModuleType) -> None:
     from dft_plugin.integrations.ms_swift.data import extend_sft
 
     extend_sft(module, _patches)
+
+
+def _refuse_foreign(loss_type: str) -> None:
+    """Refuse a name of ours under which another plugin registered its loss."""
+    from swift.loss import loss_map
+
+    if loss_map.get(loss_type) is not build_loss:
+        owner = getattr(loss_map.get(loss_type), "__module__", "nothing")
+        raise IntegrationError(
+            f"loss_type={loss_type} is registered in ms-swift by {owner}, not by dft-plugin. "
+            "Remove the other plugin or give its loss another name."
+        )
 
 
 def _forget_plugin_file(args: Any) -> None:

@@ -16,8 +16,7 @@ from torch import Tensor
 from torch.distributed.nn.functional import all_reduce
 
 from dft_plugin.errors import ConflictError, IntegrationError
-from dft_plugin.integrations.ms_swift.hooks import CALLBACK
-from dft_plugin.integrations.ms_swift.settings import FRAMEWORK, refuse_split_sequences, requested_loss
+from dft_plugin.integrations.ms_swift.settings import CALLBACK, FRAMEWORK, refuse_split_sequences, requested_loss
 from dft_plugin.integrations.ms_swift.token_losses import Predictions, token_losses
 from dft_plugin.integrations.patching import require_parameters
 from dft_plugin.monitor.callback import LossMonitor
@@ -48,7 +47,6 @@ class DftLoss(BaseLoss):
         self.loss = TrainerLoss(config)
         stage = "sft" if trainer.template.use_chat_template else "pt"  # the trainer's own rule
         self.monitor = _AttachingMonitor(self.attach, self.loss, framework=FRAMEWORK, stage=stage, logger=get_logger())
-        self._token_scale: Tensor | None = None
         self._is_attached = False
         self._wrap(trainer)
 
@@ -57,62 +55,47 @@ class DftLoss(BaseLoss):
         if self._is_attached:
             return
         self._is_attached = True
-        is_split = self.trainer.template.sequence_parallel_size > 1
         obstacle = (
             "torch_compile traces the model before the loss is known to its head" if self.args.torch_compile else ""
         )
-        if is_split and self.args.enable_channel_loss:
+        if self._is_split and self.args.enable_channel_loss:
             obstacle = "enable_channel_loss under sequence parallelism gathers losses from the logits"
         self.loss.attach(model, tokenizer=self.trainer.template.tokenizer, obstacle=obstacle)
 
-    def __call__(
-        self,
-        outputs: Any,
-        labels: Tensor,
-        *,
-        num_items_in_batch: Tensor | int | None = None,
-        loss_scale: Tensor | None = None,
-        **_: Any,
-    ) -> Tensor:
-        """Scalar loss of one forward.
+    def __call__(self, outputs: Any, labels: Tensor, **_: Any) -> Tensor:
+        """Return the scalar loss of one forward.
 
         Args:
             outputs: The model's output with its logits (B, T, V).
             labels: Shape (B, T); under sequence parallelism this rank's share, shifted already.
-            num_items_in_batch: Kept tokens of the whole optimiser step.
-            loss_scale: swift's flattened scales; ours were taken before.
 
         Raises:
-            IntegrationError: no logits, no token count, or scales that did not pass through `compute_loss`.
+            IntegrationError: no logits, or the trainer's `compute_loss` is not the one wrapped here.
         """
-        if loss_scale is not None and self._token_scale is None:
+        if not self.loss.is_open:
             raise IntegrationError(
-                "the trainer's compute_loss was replaced after dft-plugin attached to it, and loss_scale would be "
-                "lost. Remove the other plugin."
+                "the trainer's compute_loss was replaced after dft-plugin attached to it; loss_scale and the token "
+                "count would be lost. Remove the other plugin."
             )
-        is_split = self.trainer.template.sequence_parallel_size > 1
-        if num_items_in_batch is None:
-            num_items_in_batch = self._count(labels, is_split)
-        loss = self.loss.loss_of(
-            outputs,
-            labels,
-            num_items_in_batch=num_items_in_batch,
-            token_scale=self._token_scale,
-            shift=not is_split,
-        )
+        loss = self.loss(outputs, labels)
         fused = self.loss.fused_output
         if fused is not None:
-            outputs.logits = Predictions(fused, labels, is_shifted=not is_split)  # for token_acc
-        return _sum_over_sequence(loss) if is_split else loss
+            outputs.logits = Predictions(fused, labels, is_shifted=not self._is_split)  # for token_acc
+        return _sum_over_sequence(loss) if self._is_split else loss
 
-    def _count(self, labels: Tensor, is_split: bool) -> Tensor | None:
-        """Kept tokens of one evaluation batch where transformers did not count them."""
+    @property
+    def _is_split(self) -> bool:
+        """Say whether this rank holds a share of each sequence."""
+        return bool(self.trainer.template.sequence_parallel_size > 1)
+
+    def _count(self, labels: Tensor) -> Tensor | None:
+        """Count the kept tokens of one evaluation batch, which transformers does not."""
         if torch.is_grad_enabled():
             raise IntegrationError(
                 "transformers did not count the tokens of the optimiser step, so micro-batches would be weighted "
                 "wrongly. Install a tested ms-swift and transformers; see `dft doctor`."
             )
-        return _sum_over_sequence((labels != -100).sum()) if is_split else None
+        return _sum_over_sequence((labels != -100).sum()) if self._is_split else None
 
     def _wrap(self, trainer: Any) -> None:
         require_parameters(trainer.compute_loss, ("model", "inputs"), label=f"{FRAMEWORK}: Seq2SeqTrainer.compute_loss")
@@ -124,30 +107,22 @@ class DftLoss(BaseLoss):
         @functools.wraps(compute_loss)
         def compute_loss_with_scale(model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
             self.attach(trainer.model)
-            self._token_scale = inputs.get("loss_scale")
+            token_scale = inputs.get("loss_scale")
             if not self.args.enable_channel_loss:
                 inputs.pop("loss_scale", None)  # else swift makes another float32 copy of the logits for it
             labels, num_items_in_batch = inputs.get("labels"), kwargs.get("num_items_in_batch")
-            is_split = trainer.template.sequence_parallel_size > 1
             if num_items_in_batch is None and labels is not None:
-                num_items_in_batch = self._count(labels, is_split)
-            wants_logits = not trainer.model.training and trainer.compute_metrics is not None
-            try:
-                with (
-                    self.loss.batch(inputs) as inputs,
-                    self.loss.reference(trainer.accelerator.unwrap_model(model), inputs, wants_logits=wants_logits),
-                    self.loss.forward(
-                        inputs.get("labels"),
-                        num_items_in_batch=num_items_in_batch,
-                        token_scale=self._token_scale,
-                        shift=not is_split,
-                        wants_logits=wants_logits,
-                    ),
-                    token_losses(self.loss),
-                ):
-                    return compute_loss(model, inputs, *args, **kwargs)
-            finally:
-                self._token_scale = None
+                num_items_in_batch = self._count(labels)
+            forward = self.loss.forward(
+                model,
+                inputs,
+                num_items_in_batch=num_items_in_batch,
+                token_scale=token_scale,
+                shift=not self._is_split,
+                wants_logits=not trainer.model.training and trainer.compute_metrics is not None,
+            )
+            with forward as inputs, token_losses(self.loss):
+                return compute_loss(model, inputs, *args, **kwargs)
 
         @functools.wraps(count)
         def count_trained(batch_samples: Any, *args: Any, **kwargs: Any) -> Any:

@@ -7,10 +7,12 @@ from typing import Any
 
 from dft_plugin.config import ENV_LOSS_CONFIG, LossConfig, require_loss_type
 from dft_plugin.core.objectives import OBJECTIVES
-from dft_plugin.errors import ConfigError, ConflictError, IntegrationError, OptionError, UnknownObjectiveError
+from dft_plugin.errors import ConfigError, ConflictError, OptionError, UnknownObjectiveError
 from dft_plugin.frameworks import warn_if_untested
 
 FRAMEWORK = "ms-swift"
+CALLBACK = "dft_monitor"
+"""Name of the monitor in swift's `callbacks_map`."""
 FRAMEWORK_FLAGS = (
     *("enable_dft_loss", "label_smoothing_factor", "use_liger_kernel", "tuner_backend"),
     *("task_type", "enable_channel_loss", "external_plugins", "sequence_parallel_size"),
@@ -19,8 +21,12 @@ FRAMEWORK_FLAGS = (
 _PREFERENCE_LOSSES = frozenset({"sft"})
 
 
+_ATTRIBUTE = "dft_loss_config"
+"""Attribute of an argument object that holds its parsed loss; absent where none was asked for."""
+
+
 def requested_loss(args: Any) -> LossConfig | None:
-    """The loss an argument object asks us for, checked; None where it names none of ours.
+    """Return the loss an argument object asks us for, parsed and checked once; None where it names none of ours.
 
     Args:
         args: swift's command line arguments of any command, or its training arguments.
@@ -30,6 +36,23 @@ def requested_loss(args: Any) -> LossConfig | None:
         OptionError: an option the objective does not take.
         ConflictError: settings that contradict each other, or a command whose loss is not a token loss.
     """
+    config: LossConfig | None = getattr(args, _ATTRIBUTE, None)
+    if config is None:
+        config = _read(args)
+        if config is not None:
+            _refuse_conflicts(args)
+            # Not among the training arguments; there the template knows it, and `DftLoss` asks again.
+            refuse_split_sequences(config, getattr(args, "sequence_parallel_size", 1))
+            hand_on(config, args)
+    return config
+
+
+def hand_on(config: LossConfig, args: Any) -> None:
+    """Let `requested_loss(args)` return `config`; a plain attribute, because swift copies fields by name."""
+    setattr(args, _ATTRIBUTE, config)
+
+
+def _read(args: Any) -> LossConfig | None:
     # Absent on commands that train nothing.
     loss_type = getattr(args, "loss_type", None)
     # Absent where swift parsed its arguments before we were loaded: then there is no such flag.
@@ -39,12 +62,7 @@ def requested_loss(args: Any) -> LossConfig | None:
     if loss_type is None or loss_type not in OBJECTIVES:
         _refuse_unknown(args, loss_type, flag)
         return None
-    config = _parse(loss_type, flag, os.environ.get(ENV_LOSS_CONFIG) or None)
-    _refuse_conflicts(args)
-    # Not among the training arguments; there the template knows it, and `DftLoss` asks again.
-    refuse_split_sequences(config, getattr(args, "sequence_parallel_size", 1))
-    _refuse_foreign(loss_type)
-    return config
+    return _parse(loss_type, flag, os.environ.get(ENV_LOSS_CONFIG) or None)
 
 
 def require_trainable(args: Any) -> None:
@@ -84,7 +102,7 @@ def _parse(loss_type: str, flag: Any, environment: str | None) -> LossConfig:
 
 
 def _refuse_other_commands(args: Any, loss_type: Any, flag: Any) -> bool:
-    """Whether `args` belong to a command whose `loss_type` means something else; ours are refused there."""
+    """Return True for a command whose `loss_type` means something else, after refusing ours there."""
     names = loss_type if isinstance(loss_type, list) else [loss_type]
     rlhf_type = getattr(args, "rlhf_type", None)  # absent outside `swift rlhf` and Megatron
     is_megatron = any(cls.__name__ == "MegatronArguments" for cls in type(args).__mro__)
@@ -169,17 +187,4 @@ def _refuse_task(args: Any) -> None:
         raise ConflictError(
             f"loss_type={args.loss_type} with task_type={task_type}, which has no token loss; causal_lm is accepted. "
             "Remove loss_type, or set --task_type causal_lm."
-        )
-
-
-def _refuse_foreign(loss_type: str) -> None:
-    from swift.loss import loss_map
-
-    from dft_plugin.integrations.ms_swift.hooks import build_loss
-
-    if loss_map.get(loss_type) is not build_loss:
-        owner = getattr(loss_map.get(loss_type), "__module__", "nothing")
-        raise IntegrationError(
-            f"loss_type={loss_type} is registered in ms-swift by {owner}, not by dft-plugin. "
-            "Remove the other plugin or give its loss another name."
         )
