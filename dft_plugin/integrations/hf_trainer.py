@@ -78,6 +78,7 @@ def trainer_with_loss(
                 inputs,
                 num_items_in_batch=kwargs.get("num_items_in_batch"),
                 wants_logits=self._metric_wants_logits,
+                added_scale=_added_scale(self),
             )
             with forward as inputs:
                 return super().compute_loss(model, inputs, *args, **kwargs)
@@ -112,6 +113,19 @@ def trainer_with_loss(
             return self.dft_monitor.window(self.state.global_step, name, window, epoch=self.state.epoch)
 
     return DftTrainer
+
+
+def _added_scale(trainer: Any) -> float:
+    """Factor of what the model adds to its loss, relative to what transformers does with a `compute_loss_func`.
+
+    Where the model takes no token count, plain training averages the losses of micro-batches and ranks, terms added
+    by the model included.
+    """
+    if not trainer.model.training or trainer.model_accepts_loss_kwargs:
+        return 1.0
+    ranks: int = trainer.accelerator.num_processes if trainer.args.average_tokens_across_devices else 1
+    num_micro_batches: int = trainer.current_gradient_accumulation_steps
+    return 1.0 / (num_micro_batches * ranks)
 
 
 def _refuse_split_sequences(trainer: Any, config: LossConfig) -> None:

@@ -21,10 +21,12 @@ class Window(NamedTuple):
     Attributes:
         stats: The sums.
         route_names: Name of each route of `stats`.
+        aux_loss: Share of the training loss that the model adds to the objective; None where it adds nothing.
     """
 
     stats: TokenStats
     route_names: tuple[str, ...] = ()
+    aux_loss: float | None = None
 
     def record(self) -> dict[str, Any]:
         """For files and alarms: `means` (with `weight`), `classes` and `routes` by name, `weight_histogram`."""
@@ -44,6 +46,8 @@ class Window(NamedTuple):
             scalars.update({f"{name}/{CLASSES[key]}": row[name] for name in ("p", "weight")})
         for key, row in self.stats.route_means().items():
             scalars.update({f"{name}/route_{self.route_names[key]}": row[name] for name in ("nll", "tokens")})
+        if self.aux_loss is not None:
+            scalars["aux_loss"] = self.aux_loss
         return scalars
 
 

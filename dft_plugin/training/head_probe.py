@@ -39,7 +39,13 @@ def probe_values(hidden: Tensor, head: nn.Linear) -> Tensor:
 
 
 def probe_forward(model: nn.Module, inputs: Mapping[str, Any]) -> Any:
-    """`outputs.logits` of one forward without gradients that leaves no trace: random state and buffers are put back.
+    """Return `outputs.logits` of `untraced_forward`."""
+    outputs = untraced_forward(model, inputs)
+    return outputs.get("logits") if isinstance(outputs, Mapping) else getattr(outputs, "logits", None)
+
+
+def untraced_forward(model: nn.Module, inputs: Mapping[str, Any]) -> Any:
+    """Return the outputs of one forward without gradients, after which random state and buffers are put back.
 
     Args:
         model: The model without wrappers, in the mode it is trained or evaluated in.
@@ -47,8 +53,7 @@ def probe_forward(model: nn.Module, inputs: Mapping[str, Any]) -> Any:
     """
     with torch.no_grad(), _kept_random_state(model), _kept_buffers(model), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # gradient checkpointing warns where nothing needs a gradient
-        outputs = model(**inputs)
-    return outputs.get("logits") if isinstance(outputs, Mapping) else getattr(outputs, "logits", None)
+        return model(**inputs)
 
 
 @contextmanager

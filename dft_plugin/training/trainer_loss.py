@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any, NamedTuple
 
 import torch
@@ -15,6 +15,7 @@ from dft_plugin.core.logits_loss import logits_loss
 from dft_plugin.core.reduction import LossOutput
 from dft_plugin.core.token_classes import TokenClasses
 from dft_plugin.errors import ConflictError, DftError, InputError, IntegrationError, LossNotLiveError
+from dft_plugin.training.added_loss import AddedLoss
 from dft_plugin.training.batch_context import BatchContext
 from dft_plugin.training.filter_check import FilterReport
 from dft_plugin.training.full_weight import full_weight_ids
@@ -31,6 +32,7 @@ class ForwardOptions(NamedTuple):
     num_items_in_batch: Tensor | int | None
     token_scale: Tensor | None = None
     shift: bool = True
+    added_scale: Tensor | float | None = 1.0
 
 
 class TrainerLoss:
@@ -65,6 +67,8 @@ class TrainerLoss:
         self._head: LossHead | None = None
         self._context = BatchContext(config.shared)
         self._options: ForwardOptions | None = None
+        self._added_loss: AddedLoss | None = None
+        self._added: list[Tensor] = []
         self._pass: HeadPass | None = None
         self._has_changed: Tensor | None = None
         self._placeholders: tuple[int, ...] = ()
@@ -112,6 +116,7 @@ class TrainerLoss:
             )
         if "ref_logits" in self.objective.needs:
             require_adapter(model)
+        self._added_loss = AddedLoss(model)
         self._gathered = GatheredStats(
             None if tokenizer is None else TokenClasses.of_tokenizer(tokenizer),
             {} if shared.route is None else shared.route.keys,
@@ -187,6 +192,7 @@ class TrainerLoss:
         token_scale: Tensor | None = None,
         shift: bool = True,
         wants_logits: bool = False,
+        added_scale: Tensor | float | None = 1.0,
     ) -> Iterator[dict[str, Any]]:
         """Surround one forward of the model and the call of this loss; yield what the forward must be given.
 
@@ -201,8 +207,11 @@ class TrainerLoss:
             token_scale: Factor of each token's loss, shape (..., T).
             shift: False for labels shifted already.
             wants_logits: Whether a metric needs the logits, which then must be made.
+            added_scale: Factor that plain training gives to what the model adds to its cross-entropy; None where plain
+                training does not let the model compute a loss.
 
         Raises:
+            ConflictError: the model adds a term to its loss that cannot be kept.
             InputError: labels that do not carry what the objective needs, or that are placeholders.
             LossNotLiveError: on leaving, the head computed the loss and nobody took it.
         """
@@ -216,16 +225,17 @@ class TrainerLoss:
             labels = plain.get("labels")  # absent where a trainer predicts without them
             if labels is not None:
                 self._refuse_placeholders(labels)
-            with self._context.with_reference(bare_model, plain, self.objective, head):
-                self._options = ForwardOptions(num_items_in_batch, token_scale, shift)
-                try:
-                    if head is None or labels is None:
-                        yield plain
-                    else:
-                        with self._in_head(head, labels, self._options):
-                            yield plain
-                finally:
-                    self._options = None
+            self._options = ForwardOptions(num_items_in_batch, token_scale, shift, added_scale)
+            try:
+                with ExitStack() as stack:
+                    stack.enter_context(self._context.with_reference(bare_model, plain, self.objective, head))
+                    if self._added_loss is not None and labels is not None and added_scale is not None:
+                        self._added = stack.enter_context(self._added_loss.keeping(model, bare_model, plain))
+                    if labels is not None and head is not None:
+                        stack.enter_context(self._in_head(head, labels, self._options))
+                    yield plain
+            finally:
+                self._options, self._added = None, []
 
     @contextmanager
     def _in_head(self, head: LossHead, labels: Tensor, options: ForwardOptions) -> Iterator[None]:
@@ -287,6 +297,11 @@ class TrainerLoss:
     def filter_report(self) -> FilterReport | None:
         """What `gradient_filter` does to the first micro-batch; None before it and without a filter."""
         return None if self._head is None else self._head.filter_report
+
+    @property
+    def keeps_added(self) -> bool:
+        """Say whether the loss of the forward under way has what the model adds to its own."""
+        return bool(self._added)
 
     @property
     def fused_output(self) -> LossOutput | None:
@@ -361,13 +376,23 @@ class TrainerLoss:
             routes=self._context.routes,
         )
         if mode == "eval":
-            return output.plain_loss
+            return self._with_added(output.plain_loss)
         self.num_training_calls += 1
         if self.mean_weight is not None:
             self.mean_weight.add(output)
         if self.sequences is not None:
             self.sequences.add(output, self._context.segments)
-        return loss
+        return self._with_added(loss)
+
+    def _with_added(self, loss: Tensor) -> Tensor:
+        """Add what the model adds to its cross-entropy, with the factor that plain training gives it."""
+        scale = None if self._options is None else self._options.added_scale
+        if self._added_loss is None or not self._added or scale is None:
+            return loss
+        added = self._added[0].to(loss) * scale
+        if torch.is_grad_enabled():
+            self._added_loss.count(added)
+        return loss + added
 
     def pop_window(self, mode: str, *, device: torch.device | str = "cpu") -> Window:
         """What `mode` ("train" or "eval") gathered since the last call, over all ranks; every rank must call.
@@ -385,7 +410,10 @@ class TrainerLoss:
                 "the model changed what lm_head returned otherwise than in the first forward, so the fused loss may "
                 "be wrong. Set `fused: false` in loss_config to train the same objective on the logits path."
             )
-        return self._gathered.pop(mode, device=device)
+        window = self._gathered.pop(mode, device=device)
+        if mode == "eval" or self._added_loss is None:
+            return window
+        return window._replace(aux_loss=self._added_loss.pop(device))
 
     def pop_metrics(self, mode: str, *, device: torch.device | str = "cpu") -> dict[str, float]:
         """Token means of `pop_window`, for a trainer without our monitor; see `TokenStats.means`."""
@@ -405,6 +433,8 @@ class TrainerLoss:
         Args:
             device: Where the process group's backend communicates.
         """
+        if self._added_loss is not None:
+            self._added_loss.end_step()
         if self.mean_weight is not None:
             self.mean_weight.end_step(device)
         if self.sequences is not None:

@@ -17,6 +17,14 @@ FAMILIES: dict[str, tuple[str, dict[str, Any], str]] = {
     "cohere": ("Cohere", {"logit_scale": 0.3}, "logit_scale=0.3"),
     "falcon_h1": ("FalconH1", {"lm_head_multiplier": 0.3, **MAMBA}, "lm_head_multiplier=0.3"),
 }
+# class and settings of models with experts, whose routers have a loss of their own
+EXPERTS = {"moe_intermediate_size": 16, "num_experts": 4, "num_experts_per_tok": 2}
+MOE_FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
+    "mixtral": ("Mixtral", {"num_local_experts": 4}),
+    "qwen2_moe": ("Qwen2Moe", {**EXPERTS, "shared_expert_intermediate_size": 16}),
+    "qwen3_moe": ("Qwen3Moe", {**EXPERTS, "head_dim": 16}),
+    "olmoe": ("Olmoe", {"num_experts": 4, "num_experts_per_tok": 2}),
+}
 
 
 def make_model(name: str, folder: Path) -> Path:
@@ -26,7 +34,7 @@ def make_model(name: str, folder: Path) -> Path:
 
     tiny.make_text_model(folder)  # its tokenizer and special tokens
     base = transformers.AutoConfig.from_pretrained(folder)
-    family, settings, _ = FAMILIES[name]
+    family, settings = (FAMILIES | MOE_FAMILIES)[name][:2]
     shared = {key: getattr(base, key) for key in ("vocab_size", "bos_token_id", "eos_token_id", "pad_token_id")}
     sizes = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 2}
     config = getattr(transformers, f"{family}Config")(

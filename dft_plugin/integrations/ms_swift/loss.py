@@ -78,6 +78,12 @@ class DftLoss(BaseLoss):
                 "count would be lost. Remove the other plugin."
             )
         loss = self.loss(outputs, labels)
+        if self.loss.keeps_added and outputs.get("aux_loss") is not None:
+            outputs["aux_loss"] = None  # in the loss already; swift would add it a second time
+            mode = "train" if self.trainer.model.training else "eval"
+            self.trainer.custom_metrics[mode].pop(
+                "aux_loss", None
+            )  # the router loss before its coefficient, under our name
         fused = self.loss.fused_output
         if fused is not None:
             outputs.logits = Predictions(fused, labels, is_shifted=not self._is_split)  # for token_acc
@@ -87,6 +93,12 @@ class DftLoss(BaseLoss):
     def _is_split(self) -> bool:
         """Say whether this rank holds a share of each sequence."""
         return bool(self.trainer.template.sequence_parallel_size > 1)
+
+    def _added_scale(self, labels: Tensor | None, token_scale: Tensor | None, num_items: Any) -> Tensor | float | None:
+        """Return the factor of swift's own loss; None where swift computes it without the model, as for loss scales."""
+        if labels is None or token_scale is not None or self.args.enable_channel_loss or self._is_split:
+            return None
+        return 1.0 if num_items is None else (labels[:, 1:] != -100).sum() / num_items
 
     def _count(self, labels: Tensor) -> Tensor | None:
         """Count the kept tokens of one evaluation batch, which transformers does not."""
@@ -120,6 +132,7 @@ class DftLoss(BaseLoss):
                 token_scale=token_scale,
                 shift=not self._is_split,
                 wants_logits=not trainer.model.training and trainer.compute_metrics is not None,
+                added_scale=self._added_scale(labels, token_scale, num_items_in_batch),
             )
             with forward as inputs, token_losses(self.loss):
                 return compute_loss(model, inputs, *args, **kwargs)
