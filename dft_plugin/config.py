@@ -114,7 +114,7 @@ class LossConfig:
         return cls(objective, shared_options)
 
     def training_objective(self, full_weight_tokens: tuple[int, ...] = ()) -> Objective:
-        """What is trained: routed and shaped as the shared options say.
+        """Return the objective that is trained: routed and shaped as the shared options say.
 
         Args:
             full_weight_tokens: Ids of the shared option of that name, looked up in the run's tokenizer.
@@ -130,12 +130,12 @@ class LossConfig:
         return self.shared.sample_weight is not None or self.shared.reduction == "sample_mean"
 
     def chosen(self) -> dict[str, Any]:
-        """What decides the training: the objective's options, and the shared ones that were set."""
+        """Return the options that decide the training: the objective's, and the shared ones that were set."""
         own = {} if self.shared.route else self.objective.options()
         return {**own, **self.shared.model_dump(exclude=set(EXECUTION_OPTIONS), exclude_defaults=True)}
 
     def record(self) -> dict[str, Any]:
-        """What a run folder and a model card state."""
+        """Return the settings that a run folder and a model card state."""
         return {
             "loss_type": self.objective.name,
             # with routes the objectives' options stand in the rules
@@ -170,7 +170,7 @@ def _needs(loss_type: str, own: Mapping[str, Any], shared: SharedOptions) -> fro
 
 
 def require_loss_type(loss_type: Any, loss_config: Any) -> bool:
-    """Whether a loss was asked for.
+    """Return True where a loss was asked for.
 
     Raises:
         ConfigError: options without an objective to take them.

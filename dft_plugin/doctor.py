@@ -21,7 +21,7 @@ _INTEGRATIONS = {
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """What a bug report starts with.
+    """First part of a bug report.
 
     Attributes:
         versions: Of Python, this package and its surroundings; None where not installed.
@@ -37,7 +37,7 @@ class Diagnosis:
 
     @property
     def is_healthy(self) -> bool:
-        """Whether a framework is there and nothing failed."""
+        """Return True where a framework is installed and nothing failed."""
         installed = [entry for entry in self.frameworks.values() if entry["found"] is not None]
         probes = [probe for entry in installed for probe in entry["probes"]]
         return bool(installed) and all(probe["passed"] for probe in probes) and all(c.passed for c in self.checks)

@@ -36,12 +36,12 @@ class FrameworkVersion:
 
     @property
     def is_tested(self) -> bool:
-        """Whether the installed version lies in the tested range."""
+        """Return True where the installed version lies in the tested range."""
         return self.found is not None and TESTED[self.name].contains(self.found, prereleases=True)
 
 
 def framework_version(name: str) -> FrameworkVersion:
-    """What is installed of framework `name`, a key of `TESTED`."""
+    """Return the installed version of framework `name`, a key of `TESTED`."""
     try:
         found: str | None = version(name)
     except PackageNotFoundError:

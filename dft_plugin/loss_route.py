@@ -52,7 +52,7 @@ class Route(BaseModel):
 
     @property
     def has_default(self) -> bool:
-        """Whether a rule takes every other source."""
+        """Return True where a rule takes every other source."""
         return DEFAULT_RULE in self.rules
 
     @property

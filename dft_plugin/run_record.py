@@ -32,7 +32,7 @@ def write_json(path: Path, record: Any) -> None:
 
 
 def state_of_resumed(checkpoint: Path, output_dir: Path, now: dict[str, Any]) -> dict[str, float]:
-    """What a run that resumes with its optimiser state goes on from, checked to train what it began with.
+    """Return the state that a run resuming with its optimiser goes on from, after checking that its loss is the same.
 
     Args:
         checkpoint: The checkpoint's folder; where there is none, the record of `output_dir` counts.

@@ -1,4 +1,4 @@
-"""What the commands print for a person."""
+"""Tables that the commands print for a person."""
 
 from __future__ import annotations
 

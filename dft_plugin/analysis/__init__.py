@@ -1,1 +1,1 @@
-"""What a trained model does with its tokens."""
+"""Analyses of a trained model's tokens."""

@@ -40,7 +40,7 @@ class Shaped(Objective):
 
     @property
     def needs(self) -> frozenset[str]:
-        """What the base needs; renormalised weights depend on each other."""
+        """Needs of the base; renormalised weights depend on each other."""
         return self.base.needs | ({"all_tokens"} if self.is_mean_one else set())
 
     def weight(self, tokens: TokenInputs) -> Tensor:
@@ -92,7 +92,7 @@ class Routed(Objective):
 
     @property
     def needs(self) -> frozenset[str]:
-        """What any of the objectives needs, and the routes."""
+        """Needs of all the objectives, and the routes."""
         needs = {"routes"}
         for objective in self._objectives():
             needs |= objective.needs

@@ -1,4 +1,4 @@
-"""What a loss call may be told about its tokens besides their labels."""
+"""Facts about tokens that a loss call may be given besides their labels."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from dft_plugin.errors import InputError
 
 @dataclass(frozen=True)
 class TokenContext:
-    """Where tokens come from and what a frozen reference says of them; all optional.
+    """Sources of tokens and a frozen reference's values for them; all optional.
 
     Attributes:
         ref_logps: log p of each label under the reference, float, shape (..., T), aligned with the labels, in nats.
@@ -52,7 +52,7 @@ class KeptContext(NamedTuple):
     sequence_nll: SequenceNll | None
 
     def inputs(self, statistics: RowStatistics, rows: slice | None = None) -> TokenInputs:
-        """What the objective looks at, of all tokens or of `rows`; `statistics` are of those."""
+        """Return the objective's inputs of all tokens or of `rows`; `statistics` are of those."""
 
         def at(values: Tensor | None) -> Tensor | None:
             return values if values is None or rows is None else values[rows]
@@ -108,7 +108,7 @@ def kept_tokens(
 
 
 def needs_segments(objective: Objective, context: TokenContext | None) -> bool:
-    """Whether the call must know which sequence each token belongs to."""
+    """Return True where the call must know which sequence each token belongs to."""
     return "segments" in objective.needs or _compares_sequences(objective, context)
 
 
@@ -166,13 +166,13 @@ def select_context(
 
 
 def depends_on_all_tokens(objective: Objective, context: TokenContext | None) -> bool:
-    """Whether the weight of a token depends on other tokens of the call, so that their nll must be known first."""
+    """Return True where a token's weight depends on other tokens of the call, so that their nll must be known first."""
     needs = objective.needs
     has_mean = context is not None and context.mean_weight is not None
     return "segments" in needs or ("all_tokens" in needs and not has_mean) or _compares_sequences(objective, context)
 
 
 def _compares_sequences(objective: Objective, context: TokenContext | None) -> bool:
-    """Whether the weights need a statistic of the call's own sequences."""
+    """Return True where the weights need a statistic of the call's own sequences."""
     is_given = context is not None and context.sequence_nll is not None
     return "sequence_nll" in objective.needs and not is_given

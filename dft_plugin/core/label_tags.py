@@ -1,4 +1,4 @@
-"""What a label can carry besides its token, so that it survives packing, padding, truncation and splitting.
+"""Tags that a label carries besides its token, so that they survive packing, padding, truncation and splitting.
 
 Training frameworks move a sample through tokenization, packing, collation and sequence splitting, and drop every
 column they do not know. Labels they move as opaque integers. So where an objective needs to know more of a token

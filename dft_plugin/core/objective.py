@@ -1,4 +1,4 @@
-"""What an objective is: a token weight, and what it may look at. Nothing here imports torch."""
+"""The interface of an objective: a token weight, and the inputs it may read. Nothing here imports torch."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ NO_STEP_BEFORE = SequenceNll(median=1.0, mean=math.inf, std=0.0)
 
 @dataclass(frozen=True)
 class TokenInputs:
-    """What an objective may look at: one row per kept token, every tensor detached.
+    """Inputs of an objective: one row per kept token, every tensor detached.
 
     The optional ones are None unless the objective `needs` them.
 

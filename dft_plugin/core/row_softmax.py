@@ -22,7 +22,7 @@ OPTIONAL_STATISTICS = ("entropy", "top_entropy", "concentration")
 
 
 class RowStatistics(NamedTuple):
-    """What an objective may need of each row.
+    """Statistics of each row that an objective may need.
 
     Attributes:
         nll: -log p of the target, float32 (float64 for float64 logits), shape (N,).

@@ -30,7 +30,7 @@ class DftSequence(Objective):
 
     @property
     def needs(self) -> frozenset[str]:
-        """Which sequence each token belongs to."""
+        """Need to know which sequence each token belongs to."""
         return frozenset({"segments"})
 
     def weight(self, tokens: TokenInputs) -> Tensor:
@@ -49,7 +49,7 @@ class DftGeometricMean(Objective):
 
     @property
     def needs(self) -> frozenset[str]:
-        """Which sequence each token belongs to."""
+        """Need to know which sequence each token belongs to."""
         return frozenset({"segments"})
 
     def weight(self, tokens: TokenInputs) -> Tensor:
@@ -86,7 +86,7 @@ class Cadft(Objective):
 
     @property
     def needs(self) -> frozenset[str]:
-        """Which sequence each token belongs to, and the mean and spread of the batch's."""
+        """Need to know which sequence each token belongs to, and the mean and spread of the batch's."""
         return frozenset({"segments", "sequence_nll"})
 
     def weight(self, tokens: TokenInputs) -> Tensor:

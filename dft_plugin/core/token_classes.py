@@ -1,4 +1,4 @@
-"""What kind of token a label is: the end of a turn, a template marker, a digit, code, text about an image, or other.
+"""Classes of tokens: the end of a turn, a template marker, a digit, code, text about an image, or other.
 
 The classes are a reading aid. They are decided by the token's own text alone, except for `image_adjacent`,
 which looks at where the token stands.

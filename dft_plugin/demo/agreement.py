@@ -1,4 +1,4 @@
-"""Whether two frameworks did the same training: the same tokens, the same losses."""
+"""Agreement of two frameworks' trainings: the same tokens, the same losses."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def relative_differences(first: ArmResult, second: ArmResult) -> list[float]:
 
 
 def first_example_agrees(first: Path, second: Path) -> bool | None:
-    """Whether both frameworks logged the same token ids and labels for the first example; None if not logged.
+    """Compare the token ids and labels that both frameworks logged for the first example; None if not logged.
 
     Args:
         first: Log of LLaMA-Factory.

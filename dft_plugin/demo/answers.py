@@ -56,7 +56,7 @@ class Answers:
         return mean_by_problem([float(a.passed) for a in self.answers], [a.sample_id for a in self.answers])
 
     def count(self, status: str) -> int:
-        """How many answers have that status."""
+        """Return the number of answers with that status."""
         return sum(answer.status == status for answer in self.answers)
 
     def write(self, path: Path) -> None:

@@ -1,4 +1,4 @@
-"""What the demo trains and asks: files, held-out problems and the arms, all decided by the seed."""
+"""Training files, held-out problems and arms of the demo, all decided by the seed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where the demo's numbers come from: versions, commit, data, cost."""
+"""Provenance of the demo's numbers: versions, commit, data, cost."""
 
 from __future__ import annotations
 

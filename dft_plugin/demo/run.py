@@ -33,7 +33,7 @@ SCHEMA_VERSION = 1
 
 @dataclass(frozen=True)
 class DemoSettings:
-    """What `dft demo` is asked for.
+    """Settings of `dft demo`.
 
     Attributes:
         out: Output folder; a finished or interrupted demo of the same settings is resumed there.
@@ -54,7 +54,7 @@ class DemoSettings:
 
 @dataclass(frozen=True)
 class DemoResult:
-    """What came out.
+    """Results of the demo.
 
     Attributes:
         results: Every number, as in `report.json` under `results`.

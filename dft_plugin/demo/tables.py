@@ -73,7 +73,7 @@ def _score_cell(line: Line | None) -> Cell:
 
 
 def example_table(plan: SeedPlan, first: SeedResults) -> Table:
-    """What SFT and DFT wrote to the first problems."""
+    """Table of the answers of SFT and DFT to the first problems."""
     rows = []
     asked = [("addition", problem, ("sft", "dft")) for problem in plan.additions[:_NUM_EXAMPLES]]
     asked += [("facts", problem, ("facts_sft", "facts_dft")) for problem in plan.facts[: _NUM_EXAMPLES // 2]]

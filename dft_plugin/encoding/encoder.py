@@ -156,7 +156,7 @@ class Encoder:
 
 
 def _start_tokens(tokenizer: Any) -> list[int]:
-    """What the tokenizer puts before any text: nothing, or one token."""
+    """Return the tokens that the tokenizer puts before any text: none, or one."""
     if tokenizer.eos_token_id is None:
         raise ConfigError("--completion: the tokenizer has no end-of-sequence token to end a response with.")
     start = list(tokenizer("")["input_ids"])

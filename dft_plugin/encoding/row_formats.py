@@ -39,7 +39,7 @@ class RowError(ValueError):
 
 
 class Turn(NamedTuple):
-    """What one side says.
+    """Text of one side of a conversation.
 
     Attributes:
         role: Who.
@@ -78,7 +78,7 @@ class Row:
 
     @property
     def key(self) -> tuple[str, str, int]:
-        """What a record of it is found by."""
+        """Key by which a record of it is found."""
         return self.dataset, self.content_id, self.repeat
 
 

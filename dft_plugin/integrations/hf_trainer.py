@@ -139,7 +139,7 @@ def _refuse_split_sequences(trainer: Any, config: LossConfig) -> None:
 
 
 def _obstacle(trainer: Any) -> str:
-    """What in the settings of a transformers Trainer rules the fused path out."""
+    """Return the setting of a transformers Trainer that rules the fused path out; empty for none."""
     if trainer.args.torch_compile:
         return "torch_compile=true traces the model before the loss is known to its head"
     return ""

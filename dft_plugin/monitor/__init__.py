@@ -1,1 +1,1 @@
-"""What a run says of its tokens while it trains: logs, alarms, files, a page of curves."""
+"""Monitoring of a run's tokens while it trains: logs, alarms, files, a page of curves."""

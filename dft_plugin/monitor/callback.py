@@ -1,4 +1,4 @@
-"""What a run says about its loss: the banner, the record in the output folder, the proof after step one, the curves."""
+"""Reports of a run about its loss: banner, record in the output folder, proof after step one, curves."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ class LossMonitor(TrainerCallback):
     def on_step_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Where in the run an annealed objective is; on every rank."""
+        """Set the progress of an annealed objective; on every rank."""
         self._loss.begin_step(state.global_step / max(state.max_steps, 1))
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:

@@ -1,4 +1,4 @@
-"""What becomes of a logging window's statistics: scalars for the reporters, a row on disk, alarms."""
+"""Uses of a logging window's statistics: scalars for the reporters, a row on disk, alarms."""
 
 from __future__ import annotations
 

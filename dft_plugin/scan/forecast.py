@@ -1,4 +1,4 @@
-"""What to train with, judged by how well the base model knows the data already: a rule of thumb, and said so.
+"""Suggested loss, judged by how well the base model knows the data already: a rule of thumb, and said so.
 
 After the model-capability continuum of arXiv 2510.00526: where the model's prior is strong, objectives that lean
 on it (DFT) win; where it is weak, plain NLL wins; in between nothing wins everywhere. The paper orders tasks by the
@@ -67,7 +67,7 @@ class Forecast:
 
     @property
     def confidence(self) -> Confidence:
-        """How sure it is, within the heuristic."""
+        """Confidence within the heuristic."""
         if self.smallest < MIN_SAMPLES or self.stability < MEDIUM_STABILITY:
             return "low"
         return "high" if self.stability >= HIGH_STABILITY else "medium"

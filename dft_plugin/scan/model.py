@@ -49,7 +49,7 @@ def choose_device(asked: Literal["auto", "cpu", "cuda"]) -> str:
 
 @dataclass(frozen=True)
 class ModelFiles:
-    """What is read before the weights.
+    """Files that are read before the weights.
 
     Attributes:
         name: Folder or hub id, as given.

@@ -27,7 +27,7 @@ NOTES = (
 
 @dataclass(frozen=True)
 class ScanSettings:
-    """What `dft scan` was asked for; see its help.
+    """Settings of `dft scan`; see its help.
 
     Attributes:
         model: Folder or hub id.

@@ -46,7 +46,7 @@ def scan_classes(token_classes: TokenClasses, input_ids: Sequence[int], labels: 
 
 
 def tally(nll: Tensor, classes: Tensor) -> dict[str, Any]:
-    """What a record says of one sample.
+    """Count the tokens of one sample's record.
 
     Args:
         nll: -log p of its targets in nats, float64, shape (N,).

@@ -67,7 +67,7 @@ class Arm:
         return f"{self.output}/{'trainer_log' if self.framework == 'llamafactory' else 'logging'}.jsonl"
 
     def rerun_command(self) -> str:
-        """What to type in the study's folder to train this arm again."""
+        """Return the command that trains this arm again, for the study's folder."""
         if self.framework == "llamafactory":
             return f"llamafactory-cli train {self.name}/train.yaml"
         return f"sh {self.name}/train.sh"

@@ -78,7 +78,7 @@ def find_swift(python: Path | None) -> Path | None:
 
 
 def _shared_settings(arm: Arm) -> dict[str, Any]:
-    """What both frameworks call by the same name."""
+    """Return the settings that both frameworks call by the same name."""
     return {
         "loss_type": arm.loss_type,
         "template": arm.template,

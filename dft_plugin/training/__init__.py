@@ -1,1 +1,1 @@
-"""What every trainer needs for one of our losses; no framework is named."""
+"""Parts that every trainer needs for one of our losses; no framework is named."""

@@ -22,7 +22,7 @@ from dft_plugin.training.reference_model import model_inputs
 
 
 class AddedLoss:
-    """What one model adds to its loss.
+    """Terms that one model adds to its loss.
 
     Args:
         model: The model without wrappers, adapters included.

@@ -1,4 +1,4 @@
-"""What the objective knows of the tokens of one forward besides their labels."""
+"""Context of one forward: facts about its tokens that the objective needs besides their labels."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class BatchContext:
         self._tagged: TaggedLabels | None = None
 
     def tokens(self, mean_weight: MeanWeight | None, sequences: StepSequences | None) -> TokenContext:
-        """What `linear_loss` and `logits_loss` take, with what the steps before left."""
+        """Return the context for `linear_loss` and `logits_loss`, with the statistics of the steps before."""
         return replace(
             self._tokens,
             mean_weight=None if mean_weight is None else mean_weight.value,

@@ -15,7 +15,7 @@ _MEASURED_TOKENS = 256
 
 
 class FilterReport(NamedTuple):
-    """What `gradient_filter` does.
+    """Report of the effect of `gradient_filter`.
 
     Attributes:
         bound: A column stays where its mass is above this multiple of the mean.

@@ -41,7 +41,7 @@ def full_weight_ids(tokens: Sequence[str | int], tokenizer: Any, model: Any) -> 
 
 
 def _eos_ids(tokenizer: Any, model: Any) -> list[int]:
-    """What ends a turn or a text: the tokenizer's end-of-sequence token and the model's own, without repeats."""
+    """Return the ids that end a turn or a text, without repeats: the tokenizer's and the model's own."""
     config = getattr(model, "generation_config", None)  # absent on models that do not generate
     found = getattr(config, "eos_token_id", None)
     ids = [tokenizer.eos_token_id, *(found if isinstance(found, list) else [found])]

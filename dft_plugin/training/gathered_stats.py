@@ -16,7 +16,7 @@ DEFAULT_ROUTE = "default"
 
 
 class Window(NamedTuple):
-    """What one mode gathered since its last log, over all ranks.
+    """Statistics of one mode since its last log, over all ranks.
 
     Attributes:
         stats: The sums.
@@ -101,7 +101,7 @@ class GatheredStats:
         self._sums[mode] = self._sums[mode] + stats if mode in self._sums else stats
 
     def pop(self, mode: str, *, device: torch.device | str = "cpu") -> Window:
-        """What `mode` gathered since the last call, over all ranks; every rank must call.
+        """Return the statistics of `mode` since the last call, over all ranks; every rank must call.
 
         Args:
             mode: "train" or "eval".

@@ -22,7 +22,7 @@ _MIN_POSITIONS = 3
 
 
 def probe_values(hidden: Tensor, head: nn.Linear) -> Tensor:
-    """What the head returns in the probe: the dtype and shape of its output, with fewer positions where it is large.
+    """Return the probe's logits: of the dtype and shape of the head's output, with fewer positions where it is large.
 
     Args:
         hidden: What the head was called with, shape (..., T, H).

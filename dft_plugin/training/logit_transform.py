@@ -1,4 +1,4 @@
-"""What a model does to its logits after `lm_head`, found from values and proved bit for bit.
+"""Transforms of logits after `lm_head`, found from values and proved bit for bit.
 
 No list of names: any number of the model's configuration may be the factor or the cap. A transform counts as
 found only where its formula turns every value the head returned into exactly the value that arrived.
@@ -55,7 +55,7 @@ class LogitTransform:
         return logits
 
     def turns(self, logits: Tensor, arrived: Tensor) -> bool:
-        """Whether `arrived` is exactly this transform of `logits`; an exact change of the dtype is none."""
+        """Return True where `arrived` is exactly this transform of `logits`; an exact change of the dtype is none."""
         expected = self.apply(logits)
         wide = torch.promote_types(expected.dtype, arrived.dtype)
         return expected.shape == arrived.shape and torch.equal(expected.to(wide), arrived.to(wide))

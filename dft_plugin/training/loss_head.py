@@ -31,7 +31,7 @@ from dft_plugin.training.verification import verify_fused
 
 
 class HeadChoice(NamedTuple):
-    """Whether the fused loss fits a model.
+    """Result of looking for a head that the fused loss fits.
 
     Attributes:
         head: The vocabulary projection to compute the loss in; None where the logits path must be taken.
@@ -60,7 +60,7 @@ def find_head(model: nn.Module) -> HeadChoice:
 
 
 class Proof(NamedTuple):
-    """What was found to lie between the head and the trainer, in one mode of the model.
+    """Proven transform between the head and the trainer, in one mode of the model.
 
     Attributes:
         transform: What the model does to its logits.
@@ -147,17 +147,17 @@ class LossHead:
 
     @property
     def is_proven(self) -> bool:
-        """Whether `prove` succeeded in the mode (training or evaluation) the model is in."""
+        """Return True where `prove` succeeded in the mode (training or evaluation) the model is in."""
         return self._head.training in self._proofs
 
     @property
     def is_proven_anywhere(self) -> bool:
-        """Whether `prove` succeeded in any mode."""
+        """Return True where `prove` succeeded in any mode."""
         return bool(self._proofs)
 
     @property
     def transform(self) -> LogitTransform:
-        """What the model does to its logits in the mode it is in."""
+        """Proven transform of the logits in the mode the model is in."""
         return self._proof().transform
 
     def prove(self, model: nn.Module, inputs: Mapping[str, Any]) -> str:

@@ -15,7 +15,7 @@ _NOT_FOR_THE_MODEL = frozenset({"labels", "loss_scale", "channel", "compute_loss
 
 
 def model_inputs(inputs: Mapping[str, Any]) -> dict[str, Any]:
-    """What of a trainer's inputs the model's own forward takes, without labels."""
+    """Return those of a trainer's inputs that the model's own forward takes, without labels."""
     return {key: value for key, value in inputs.items() if key not in _NOT_FOR_THE_MODEL}
 
 

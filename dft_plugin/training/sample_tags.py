@@ -1,4 +1,4 @@
-"""What each sample of the training data must carry to the loss, and where it is read from."""
+"""Tags that each sample of the training data must carry to the loss, and the columns they are read from."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ REF_COLUMN = "ref_logps"
 
 @dataclass(frozen=True)
 class TagPlan:
-    """How the samples of one run are tagged; see `core.label_tags` for how tags travel.
+    """Plan of the tags of one run's samples; see `core.label_tags` for how tags travel.
 
     Attributes:
         route: The rules by data source; None where every sample trains the same objective.
@@ -134,7 +134,7 @@ class TagPlan:
 
 
 def tokenizer_fingerprint(tokenizer: Any) -> str:
-    """What tells one tokenizer's ids from another's: a hash of its vocabulary, 16 hexadecimal digits."""
+    """Return a hash of the vocabulary that tells one tokenizer's ids from another's, 16 hexadecimal digits."""
     vocabulary = json.dumps(sorted(tokenizer.get_vocab().items()), separators=(",", ":"))
     return hashlib.sha256(vocabulary.encode()).hexdigest()[:16]
 

@@ -59,7 +59,7 @@ class StepSequences:
             self.value = SequenceNll(float(found.median), float(found.mean), float(found.std))
 
     def state(self) -> dict[str, float]:
-        """What a checkpoint keeps; empty before the first step has ended."""
+        """Return the state for a checkpoint; empty before the first step has ended."""
         if self.value == NO_STEP_BEFORE:
             return {}
         return {key: float(getattr(self.value, name)) for key, name in _KEYS.items()}

@@ -154,12 +154,12 @@ class TrainerLoss:
 
     @property
     def is_path_settled(self) -> bool:
-        """Whether `path` can no longer change in the mode the model is in."""
+        """Return True where `path` can no longer change in the mode the model is in."""
         return self._head is None or self._head.is_proven
 
     @property
     def transform(self) -> str:
-        """What the model does to its logits within the fused loss, by its settings; empty where nothing or unknown."""
+        """Settings that transform the logits within the fused loss; empty where there are none or they are unknown."""
         return "" if self._head is None or not self._head.is_proven else self._head.transform.source
 
     def settle_path(self, model: nn.Module, inputs: Mapping[str, Any]) -> None:
@@ -295,7 +295,7 @@ class TrainerLoss:
 
     @property
     def filter_report(self) -> FilterReport | None:
-        """What `gradient_filter` does to the first micro-batch; None before it and without a filter."""
+        """Report of `gradient_filter` on the first micro-batch; None before it and without a filter."""
         return None if self._head is None else self._head.filter_report
 
     @property
@@ -305,7 +305,7 @@ class TrainerLoss:
 
     @property
     def fused_output(self) -> LossOutput | None:
-        """What the head computed in the forward under way; None on the logits path."""
+        """Output of the head in the forward under way; None on the logits path."""
         return None if self._pass is None else self._pass.output
 
     def _refuse_placeholders(self, labels: Tensor) -> None:
@@ -395,7 +395,7 @@ class TrainerLoss:
         return loss + added
 
     def pop_window(self, mode: str, *, device: torch.device | str = "cpu") -> Window:
-        """What `mode` ("train" or "eval") gathered since the last call, over all ranks; every rank must call.
+        """Return the statistics of a mode since the last call, over all ranks; every rank must call.
 
         Args:
             mode: "train" or "eval".
@@ -441,7 +441,7 @@ class TrainerLoss:
             self.sequences.end_step(device)
 
     def state(self) -> dict[str, float]:
-        """What a resumed run needs to go on as if it had not stopped."""
+        """Return the state with which a resumed run goes on as if it had not stopped."""
         state = {} if self.mean_weight is None else {"mean_weight": self.mean_weight.value}
         return state if self.sequences is None else {**state, **self.sequences.state()}
 

@@ -103,7 +103,7 @@ def probe() -> list[Probe]:
 
 
 def build_loss(args: Any, trainer: Any) -> Any:
-    """What `loss_map` holds under each of our names; swift calls it with the training arguments and the trainer."""
+    """Build the loss; `loss_map` holds this under each of our names, and swift calls it."""
     from dft_plugin.integrations.ms_swift.loss import DftLoss
 
     return DftLoss(args, trainer)

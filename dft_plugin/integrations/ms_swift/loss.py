@@ -181,7 +181,7 @@ class _AttachingMonitor(LossMonitor):
 
 
 def _require_token_loss(args: Any, trainer: Any) -> None:
-    """What a trainer made in Python, past the command line's checks, must be too."""
+    """Refuse a trainer made in Python, past the command line's checks, that has no token loss."""
     template = trainer.template
     if not isinstance(trainer, Seq2SeqTrainer) or trainer.task_type != "causal_lm" or template.is_encoder_decoder:
         raise ConflictError(

@@ -1,4 +1,4 @@
-"""Whether the installed ms-swift has what we use, feature by feature."""
+"""Probes of the installed ms-swift, one for each feature we use."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an ms-swift run asks for, read from its arguments; a contradiction is one error before anything is loaded."""
+"""Settings of an ms-swift run, read from its arguments; a contradiction is an error before anything is loaded."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What ms-swift's trainer reads from the logits besides the loss, where the fused path makes none.
+"""Values that ms-swift's trainer reads from the logits besides the loss, where the fused path makes none.
 
 Around our loss the trainer computes per-token losses (channel losses, sequence parallelism) and the accuracy of
 the predictions. On the fused path `outputs.logits` is the scalar loss; here both come from its `LossOutput`.
