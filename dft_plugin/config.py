@@ -126,7 +126,7 @@ class LossConfig:
 
     @property
     def needs_samples(self) -> bool:
-        """Whether the loss must know which sample each token belongs to, whatever the objective."""
+        """Return True where the loss must know which sample each token belongs to, whatever the objective."""
         return self.shared.sample_weight is not None or self.shared.reduction == "sample_mean"
 
     def chosen(self) -> dict[str, Any]:

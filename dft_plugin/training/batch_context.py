@@ -67,7 +67,7 @@ class BatchContext:
         return scale if token_scale is None else scale * token_scale.to(scale.device)
 
     def _carries(self, objective: Objective) -> frozenset[str]:
-        """What labels carry for `objective` and for the options of the run."""
+        """Return the tags that labels carry for `objective` and for the options of the run."""
         needs = objective.needs & {"routes", "segments", "sequence_nll", "ref_logps"}
         return needs | ({"samples"} if self._is_weighted or self._is_sample_mean else set())
 

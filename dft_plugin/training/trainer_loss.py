@@ -219,12 +219,12 @@ class TrainerLoss:
 
         bare_model = extract_model_from_parallel(model)
         with self.batch(inputs) as plain:
+            labels = plain.get("labels")  # absent where a trainer predicts without them
+            if labels is not None:
+                self._refuse_placeholders(labels)  # before any forward: the model fails on them less clearly
             if not wants_logits:
                 self.settle_path(bare_model, plain)
             head = None if wants_logits else self._head
-            labels = plain.get("labels")  # absent where a trainer predicts without them
-            if labels is not None:
-                self._refuse_placeholders(labels)
             self._options = ForwardOptions(num_items_in_batch, token_scale, shift, added_scale)
             try:
                 with ExitStack() as stack:

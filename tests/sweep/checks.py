@@ -69,7 +69,7 @@ def ours(model: Any, inputs: dict[str, Tensor], loss_type: str, fused: Any) -> t
     count, plain = num_items(inputs), {key: value for key, value in inputs.items() if key != "labels"}
 
     def compute() -> Tensor:
-        with loss.reference(model, inputs), loss.forward(inputs["labels"], num_items_in_batch=count):
+        with loss.forward(model, inputs, num_items_in_batch=count):
             return loss(model(**plain), inputs["labels"], num_items_in_batch=count)
 
     return loss, step(model, compute)

@@ -143,7 +143,7 @@ def test_a_number_of_the_configuration_is_trusted_only_where_it_is_used():
 def test_a_head_that_runs_twice_takes_the_logits_path():
     model = qwen2()
     forward = model.forward
-    model.forward = lambda *args, **kwargs: (forward(*args, **kwargs), forward(*args, **kwargs))[0]
+    model.forward = lambda *args, **kwargs: (forward(*args, **kwargs), forward(*args, **{**kwargs, "labels": None}))[0]
     inputs, labels = batch()
     loss, _, _ = step(model, fused="auto", inputs=inputs, labels=labels)
     assert loss.path == "logits" and "ran 2 times" in loss.path_reason

@@ -98,7 +98,11 @@ class DftLoss(BaseLoss):
         """Return the factor of swift's own loss; None where swift computes it without the model, as for loss scales."""
         if labels is None or token_scale is not None or self.args.enable_channel_loss or self._is_split:
             return None
-        return 1.0 if num_items is None else (labels[:, 1:] != -100).sum() / num_items
+        if num_items is None:
+            return 1.0
+        counted: Tensor = self.loss.countable([{"labels": labels}])[0]["labels"]
+        share: Tensor = (counted[:, 1:] != -100).sum() / num_items
+        return share
 
     def _count(self, labels: Tensor) -> Tensor | None:
         """Count the kept tokens of one evaluation batch, which transformers does not."""
