@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, NamedTuple
 
 from dft_eval.tasks.math.reading import Reading, read_candidates, read_reference
-from dft_eval.tasks.math.values import number
+from dft_eval.tasks.math.sets import as_set, is_inequality
+from dft_eval.tasks.math.values import are_close, number
 
 _SMALL = 1e-2
+_RELATIVE = 1e-3
+_CALL = re.compile(r"[A-Za-z]\w*\([^()=]*\d[^()=]*\)=")
 _UNREAD = "{} cannot be read as an expression: compared as text"
 
 
@@ -40,6 +44,10 @@ def compare_answer(reference: str, answer: str) -> Equality:
 def _are_equal(gold: Reading, given: Reading) -> bool:
     if gold.base and given.base and gold.base != given.base:
         return False
+    if not _name_the_same(gold.text, given.text) or gold.is_open != given.is_open:
+        return False
+    if gold.choice and gold.choice == given.choice:
+        return True
     if gold.text == given.text or (gold.is_wrapped and gold.word and gold.word == given.word):
         return True
     if gold.expression is None or given.expression is None:
@@ -50,20 +58,84 @@ def _are_equal(gold: Reading, given: Reading) -> bool:
         has_braces = gold.is_braced or given.is_braced
         members, others = _members(one), _members(other)
         return not has_braces and len(members) == len(others) and all(map(_are_equal_expressions, members, others))
+    if _CALL.match(gold.text) and one is not gold.expression and other is given.expression:
+        return _are_equal_expressions(one, other)  # `f(2)=5` asks for 5
     return _are_equal_expressions(gold.expression, given.expression)
 
 
 def _are_equal_expressions(gold: Any, given: Any) -> bool:
     from math_verify import verify
 
-    if not verify(gold, given, timeout_seconds=None):
+    if not (verify(gold, given, timeout_seconds=None) or _are_one_set(gold, given) or _are_one_root(gold, given)):
         return False
-    # math-verify rounds numbers to six decimals, after which 2.88e-19 is any tiny number, and 0
-    value = number(gold)
-    if value is None or value == 0 or abs(value) >= _SMALL:
+    return _agree_where_small(_value(gold), _value(given))
+
+
+def _agree_where_small(gold: Any, given: Any) -> bool:
+    """Compare by relative error what math-verify rounds to six decimals, after which any tiny number is 0.
+
+    Members of tuples, intervals, sets and matrices are compared one by one.
+    """
+    from sympy import FiniteSet, Interval, MatrixBase, Tuple, Union
+
+    if isinstance(gold, FiniteSet) and isinstance(given, FiniteSet):
+        return all(any(_agree_where_small(one, other) for other in given.args) for one in gold.args)
+    if isinstance(gold, Tuple | Interval | MatrixBase | Union | FiniteSet):
+        members, others = _parts(gold), _parts(given)
+        return len(members) != len(others) or all(map(_agree_where_small, members, others))
+    if not hasattr(gold, "free_symbols") or gold.free_symbols:
         return True
-    found = number(given)
-    return found is not None and abs(found - value) <= 1e-3 * abs(value)
+    value = number(gold)
+    if value is None or abs(value) >= _SMALL or gold.is_zero:
+        return value is None or abs(value) >= _SMALL or _is_zero(given)
+    return bool(are_close(gold, given, relative=_RELATIVE))
+
+
+def _is_zero(expression: Any) -> bool:
+    """Tell zero from a number that is only too small to print."""
+    value = getattr(expression, "is_zero", None)
+    return value is not False
+
+
+def _parts(expression: Any) -> list[Any]:
+    from sympy import Interval, MatrixBase
+
+    if isinstance(expression, Interval):
+        return [expression.start, expression.end]
+    return list(expression.flat() if isinstance(expression, MatrixBase) else getattr(expression, "args", ()))
+
+
+def _are_one_set(gold: Any, given: Any) -> bool:
+    """Compare an inequality, or several joined by `or`, with an interval or a union of intervals."""
+    if is_inequality(gold) == is_inequality(given):  # math-verify compares two of a kind
+        return False
+    one, other = as_set(gold), as_set(given)
+    return one is not None and bool(one == other)
+
+
+def _are_one_root(gold: Any, given: Any) -> bool:
+    r"""Compare `\sqrt{1/n}` with `1/\sqrt{n}`: roots of quotients and products, taken apart."""
+    from sympy import Expr, Pow, Rational, expand_power_base, simplify
+
+    if not all(isinstance(each, Expr) and each.free_symbols for each in (gold, given)):
+        return False
+    if not any(power.exp.is_Rational and power.exp.q > 1 for power in gold.atoms(Pow)):
+        return False
+
+    def apart(expression: Any) -> Any:
+        found = expand_power_base(expression, force=True)
+        return found.replace(
+            lambda each: each.is_Pow and each.base.is_Pow and each.base.exp == Rational(-1),
+            lambda each: Pow(each.base.base, -each.exp),
+        )
+
+    return bool(simplify(apart(gold) - apart(given)) == 0)
+
+
+def _name_the_same(gold: str, given: str) -> bool:
+    """Compare what stands before `=`, where both name a value of a function: `f(2)=5` is not `f(3)=5`."""
+    one, other = _CALL.match(gold), _CALL.match(given)
+    return one is None or other is None or one[0] == other[0]
 
 
 def _is_set_against_pair(one: Any, other: Any) -> bool:

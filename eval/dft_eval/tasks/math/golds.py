@@ -10,35 +10,43 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-GOLDS_VERSION = "2"
+from dft_eval.tasks.math.number_words import spell_numbers
+from dft_eval.tasks.math.spelling import respell
+
+GOLDS_VERSION = "3"
 
 _BOX = re.compile(r"\\(?:boxed|fbox)\s*\{")
 _BRACE = re.compile(rf"{_BOX.pattern}|\\.|[{{}}]", re.DOTALL)
-_E_NOTATION = re.compile(r"\s*([+-]?\d+(?:\.\d*)?|[+-]?\.\d+)[eE]([+-]?\d{1,4})\s*")
 _NUMPY = re.compile(r"\bnp\.(arcsin|arccos|arctan|sin|cos|tan|log|exp|sqrt)\b")
 _THOUSANDS = re.compile(r"(?<=\d)(?:\\[,!]|\{,\}|,\s?\\!\s?)(?=\d{3}(?!\d))")
 _WHOLE_FLOAT = re.compile(r"(-?\d+)\.0")
 
 
-def last_box(text: str) -> str | None:
-    r"""The content of the last `\boxed{...}` that is closed; None where there is none.
+def boxes(text: str) -> list[str]:
+    r"""Return the contents of every `\boxed{...}` that is closed, in the order in which they close.
 
     One pass over the text. Of a box within a box the outer one counts: it closes last.
     """
     opened: list[tuple[int, bool]] = []
-    box = None
+    found = []
     for match in _BRACE.finditer(text):
         token = match[0]
         if token.endswith("{") and token != "\\{":
             opened.append((match.end(), len(token) > 1))
         elif token == "}" and opened:
             start, is_box = opened.pop()
-            box = text[start : match.start()] if is_box else box
-    return box
+            if is_box:
+                found.append(text[start : match.start()])
+    return found
+
+
+def last_box(text: str) -> str | None:
+    """Return the content of the last box that is closed; None where there is none."""
+    return next(reversed(boxes(text)), None)
 
 
 def has_box(text: str) -> bool:
-    r"""Whether a `\boxed{` is opened at all."""
+    r"""Tell whether a `\boxed{` is opened at all."""
     return _BOX.search(text) is not None
 
 
@@ -62,13 +70,10 @@ def read_gold(task_name: str, row: Mapping[str, Any]) -> str:
 def normalise_answer(text: str) -> str:
     r"""LaTeX that the grader reads as it is meant.
 
-    No dollars, `4.5e33` as a power of ten, `27.0` as 27, no thin spaces between thousands, no `np.`.
-    Applied to references and to the content of a model's box alike.
+    No dollars, `4.5e33` as a power of ten, `27.0` as 27, no thin spaces between thousands, no `np.`, no unicode signs,
+    no styles, number words as numbers. Applied to references and to what a model gives alike.
     """
-    text = _NUMPY.sub(r"\\\1", text.replace("\\$", "").replace("$", "")).strip()
-    text = _THOUSANDS.sub("", text)
-    if match := _WHOLE_FLOAT.fullmatch(text):
-        return match[1]
-    if match := _E_NOTATION.fullmatch(text):
-        return rf"{match[1]} \times 10^{{{int(match[2])}}}"
-    return text
+    text = respell(_NUMPY.sub(r"\\\1", text.replace("\\$", "").replace("$", "")).strip())
+    text = _THOUSANDS.sub("", spell_numbers(text))
+    match = _WHOLE_FLOAT.fullmatch(text)
+    return match[1] if match else text

@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any, NamedTuple
 
+from dft_eval.tasks.math.units import is_no_unit, without_unit
+
 _NAMES = r"max|min|sup|inf|odot|oplus|ominus|star|ast|infty|perp|parallel"
 _REWRITES = tuple(
     (re.compile(pattern), replacement)
@@ -53,6 +55,7 @@ _ENDS_WELL = re.compile(r"[^\s=+\-*/,;:^_(\[<>]\s*$")
 _WRAPPER = re.compile(r"\\(?:text|mathrm|mbox|textrm|textbf|textit|mathbf|mathit|rm)\s*\{([^{}]*)\}")
 _WORD = re.compile(r"\(?([A-Za-z]+(?: [A-Za-z]+)*)\)?")
 _ONE_CHARACTER = re.compile(r"([_^])\{(\w)\}")
+_CHOICE = re.compile(r"\(\s*([A-J])\s*\)(?:[\s.:].*)?|([A-J])\)(?:[\s.:].*)?")
 _BASE = re.compile(r"-?\d+\s*_\s*\{?\s*(\d+)\s*\}?")
 
 
@@ -71,6 +74,10 @@ class Reading(NamedTuple):
     """Whether its symbols are taken for real numbers; an answer is read with its reference's choice."""
     is_braced: bool
     """Whether it is a set in braces."""
+    is_open: bool
+    r"""Whether it goes on, with `\ldots`."""
+    choice: str
+    """The letter of a choice, alone or before its text, as in `(C)` or `\\text{(C) } 12`; empty for everything else."""
     base: str
     """The base of a number written with one, as in `52_8`; empty for everything else."""
 
@@ -94,11 +101,13 @@ def read_candidates(latex: str, reference: Reading) -> Iterator[Reading]:
     wrapped = strip_wrapped_unit(latex)
     for spelling in dict.fromkeys((latex, wrapped)):
         yield _read(spelling, reference.is_real)
-    bare = _strip_bare_unit(wrapped)
-    if bare != wrapped and _is_constant(reference.expression):
-        reading = _read(bare, reference.is_real)
-        if _is_constant(reading.expression):
-            yield reading
+    if not _is_constant(reference.expression):
+        return
+    for bare in dict.fromkeys((_strip_bare_unit(wrapped), without_unit(latex))):
+        if bare not in (latex, wrapped):
+            reading = _read(bare, reference.is_real)
+            if _is_constant(reading.expression):
+                yield reading
 
 
 def strip_wrapped_unit(latex: str) -> str:
@@ -107,6 +116,8 @@ def strip_wrapped_unit(latex: str) -> str:
         latex = match[1]
     latex = _SPACING.sub(" ", latex)
     while (shorter := _WRAPPED_UNIT.sub("", latex)) != latex and _ENDS_WELL.search(_WRAPPER.sub("", shorter)):
+        if is_no_unit(latex[len(shorter) :]):
+            break
         latex = shorter
     return latex
 
@@ -123,6 +134,7 @@ def _read(latex: str, is_real: bool | None) -> Reading:
         is_real = not should_treat_as_complex(re.sub(r"(?<=\d)i\b", " i", spelled))
     word = _WORD.fullmatch(_WRAPPER.sub(r"\1", latex).strip())
     base = _BASE.fullmatch(spelled)
+    choice = _CHOICE.fullmatch(_WRAPPER.sub(r"\1", latex).strip())
     return Reading(
         latex=spelled,
         text=_text(spelled),
@@ -130,6 +142,8 @@ def _read(latex: str, is_real: bool | None) -> Reading:
         is_wrapped=_WRAPPER.search(latex) is not None,
         is_real=is_real,
         is_braced=spelled.startswith(("\\{", "\\lbrace")) and spelled.endswith(("\\}", "\\rbrace")),
+        is_open="\\ldots" in latex,
+        choice=next(filter(None, choice.groups())) if choice else "",
         base=base[1] if base else "",
     )
 

@@ -12,12 +12,12 @@ import os
 import resource
 import signal
 import sys
-from functools import lru_cache
 from typing import IO, Any, Literal
 
 from dft_eval.tasks.math.equality import compare_answer
-from dft_eval.tasks.math.golds import has_box, last_box, normalise_answer
+from dft_eval.tasks.math.golds import last_box
 from dft_eval.tasks.math.qwen_compat import are_equal_for_qwen, find_answer, normalise_like_qwen
+from dft_eval.tasks.math.responses import extract_answer
 
 Rules = Literal["math_verify", "qwen_compat", "qwen_compat_with_units"]
 """Who judges; the last one does not take words for units out of an answer."""
@@ -25,37 +25,6 @@ Rules = Literal["math_verify", "qwen_compat", "qwen_compat_with_units"]
 CPU_LIMIT_S = 5.0
 MEMORY_LIMIT_BYTES = 4 << 30
 MAX_ANSWER_CHARACTERS = 4000
-_TAIL_CHARACTERS = 400
-
-
-def extract_answer(response: str) -> str | None:
-    r"""What a response gives as its answer, as LaTeX for the grader.
-
-    The last closed `\boxed{...}`. Without any box the expression that math-verify finds last in the text, or its last
-    number where there is no LaTeX. A box that is opened and never closed is an answer that was never finished: None.
-    """
-    box = last_box(response)
-    if box is None:
-        return None if has_box(response) else _find_last(response.strip()[-_TAIL_CHARACTERS:])
-    while (inner := last_box(box)) is not None and box.replace(" ", "") == rf"\boxed{{{inner}}}".replace(" ", ""):
-        box = inner
-    return normalise_answer(box) or None
-
-
-def _find_last(text: str) -> str | None:
-    """What a text without a box ends with; None where there is neither LaTeX nor a number."""
-    from math_verify import ExprExtractionConfig, LatexExtractionConfig, parse
-
-    latex = LatexExtractionConfig(normalization_config=_as_it_stands())
-    found = parse(text, (latex, ExprExtractionConfig()), extraction_mode="first_match", parsing_timeout=None)
-    return normalise_answer(found[-1]) or None if found and isinstance(found[-1], str) else None
-
-
-@lru_cache(maxsize=1)
-def _as_it_stands() -> Any:
-    from latex2sympy2_extended.latex2sympy2 import NormalizationConfig
-
-    return NormalizationConfig(basic_latex=False, units=False, malformed_operators=False, nits=False, boxed="none")
 
 
 def judge_pair(gold: str, response: str, rules: Rules) -> dict[str, Any]:
