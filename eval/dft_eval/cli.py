@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -106,6 +106,31 @@ def score(
     runs = score_files(request, TASKS, _make_executor(executor, workers, ray_address))
     is_one = task in TASKS
     _finish(dict(runs[str(out)]) if is_one else {"runs": runs}, list(runs.values()), as_json=as_json)
+
+
+@app.command(epilog="Example: dft eval grade answers.jsonl --rules math --out graded.jsonl")
+def grade(
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE.jsonl", help="Records: gold (text or list of texts), response.")
+    ],
+    rules: Annotated[
+        Literal["math", "short_answer", "choice"], typer.Option(help="Equal expressions, ORQA's exact match, a letter.")
+    ],
+    out: Annotated[Path | None, typer.Option(help="The records with passed, status and read, as JSONL.")] = None,
+    workers: Workers = None,
+    as_json: Json = False,
+) -> None:
+    """Grade answers of your own against references of your own."""
+    from dft_eval.run.grade import grade_file
+    from dft_eval.run.listing import format_grades
+
+    summary = grade_file(file, rules, out, workers)
+    if as_json:
+        _print_json(summary)
+    else:
+        typer.echo(format_grades(summary))
+    if summary["unjudged"]:
+        raise typer.Exit(1)
 
 
 @app.command(epilog="Example: dft eval fetch humaneval_plus")

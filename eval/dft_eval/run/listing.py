@@ -86,3 +86,11 @@ def print_metrics(runs: Iterable[Mapping[str, Any]]) -> None:
             partial = f"PARTIAL: {because}" if because else ""
             table.add_row(run["task"], run["protocol"], name, shown, interval, str(run["n"]), partial)
     Console().print(table)
+
+
+def format_grades(summary: Mapping[str, Any]) -> str:
+    """Show the summary of graded answers: the share that passed, and a line for each status."""
+    share = f"{100 * summary['pass_rate']:.1f}%" if summary["pass_rate"] is not None else "-"
+    lines = [f"{summary['passed']} of {summary['total']} passed ({share}) by the rules {summary['rules']!r}"]
+    lines += [f"  {status:<14} {count}" for status, count in summary["statuses"].items()]
+    return "\n".join(lines)

@@ -10,16 +10,15 @@ from dft_eval.tasks.math.golds import boxes, has_box, normalise_answer
 
 _TAIL_CHARACTERS = 400
 _PLACEHOLDERS = frozenset(
-    r"""answer, youranswer, finalanswer, theanswer, yourfinalanswer, answerhere, youranswerhere, result, number, value,
-    ..., \ldots, \dots, \cdots, ?, ??, x..., solution, your_answer, final_answer""".replace("\n", " ")
-    .replace(" ", "")
-    .split(",")
+    r"answer youranswer finalanswer theanswer yourfinalanswer answerhere youranswerhere your_answer final_answer "
+    r"result number value solution ... x... \ldots \dots \cdots ? ??".split()
 )
 _TAG = re.compile(r"<answer>(.*?)</answer>", re.DOTALL | re.IGNORECASE)
 _CJK = re.compile("[\u3001-\u30ff\u4e00-\u9fff\uff0c\uff0e]+")
 _MARKDOWN = re.compile(r"\*\*|__|(?<![\w*])\*(?=\S)|(?<=\S)\*(?![\w*])|`")
 _CHOICE = re.compile(
-    r"(?:answer|option|choice)\s*(?:is|:|=)?\s*:?\s*(?:option|choice)?\s*\(?\s*([A-J])\s*\)?\s*[.!]?\s*$", re.IGNORECASE
+    r"(?i:answer|option|choice)\s*(?i:is|:|=)?\s*:?\s*(?i:option|choice)?"
+    r"\s*(\(\s*[A-J]\s*\)|[A-J])\s*[.!]?\s*$"
 )
 
 
@@ -30,29 +29,35 @@ def extract_answer(response: str) -> str | None:
     tag; else the expression that math-verify finds last in the text, or its last number where there is no LaTeX. A box
     that is opened and never closed is an answer that was never finished.
     """
-    found = [box for box in boxes(response) if not _is_placeholder(box)]
+    found = [box for box in boxes(response) if not is_placeholder(box)]
     if not found and r"\\boxed" in response:  # escaped once more, as in JSON
-        found = [box for box in boxes(response.replace("\\\\", "\\")) if not _is_placeholder(box)]
+        found = [box for box in boxes(response.replace("\\\\", "\\")) if not is_placeholder(box)]
     if found:
         return normalise_answer(found[-1]) or None
     if has_box(response) and not boxes(response):
         return None
-    tags = [tag for tag in _TAG.findall(response) if not _is_placeholder(tag)]
+    tags = [tag for tag in _TAG.findall(response) if not is_placeholder(tag)]
     return (normalise_answer(tags[-1]) or None) if tags else _find_last(response)
 
 
-def _is_placeholder(box: str) -> bool:
+def is_placeholder(box: str) -> bool:
+    """Tell an empty box and one that only shows the format from an answer."""
     text = re.sub(r"\\(?:text|mathrm|mbox)\s*\{([^{}]*)\}", r"\1", box)
     return re.sub(r"[\s$\[\]<>]|\\[ ,;]", "", text).casefold() in _PLACEHOLDERS | {""}
+
+
+def clean_markdown(text: str) -> str:
+    """Take bold, italics and code marks off."""
+    return _MARKDOWN.sub("", text)
 
 
 def _find_last(response: str) -> str | None:
     """What a text without a box ends with; None where there is neither a choice, LaTeX nor a number."""
     from math_verify import ExprExtractionConfig, LatexExtractionConfig, parse
 
-    text = _MARKDOWN.sub("", response.strip()[-_TAIL_CHARACTERS:]).strip()
+    text = clean_markdown(response.strip()[-_TAIL_CHARACTERS:]).strip()
     if choice := _CHOICE.search(text):
-        return rf"\text{{({choice[1].upper()})}}"
+        return rf"\text{{{choice[1]}}}"
     text = _CJK.sub(" ", text)
     latex = LatexExtractionConfig(normalization_config=_as_it_stands())
     found = parse(text, (latex, ExprExtractionConfig()), extraction_mode="first_match", parsing_timeout=None)

@@ -6,9 +6,9 @@ from typing import Any
 
 
 def is_inequality(expression: Any) -> bool:
-    """Tell an inequality, a chain of them, or several joined by `or` from everything else.
+    r"""Tell an inequality, a chain of them, or several joined by `or` from everything else.
 
-    The reader gives `x<1 \\text{ or } x>2` as the two relations in a finite set, as it does for a list of values.
+    The reader gives `x<1 \text{ or } x>2` as the two relations in a finite set, as it does for a list of values.
     """
     from sympy import And, FiniteSet, Or
     from sympy.core.relational import Relational

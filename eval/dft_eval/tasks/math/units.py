@@ -1,7 +1,7 @@
 r"""Units beside a number: `36\ \mathrm{m\,s^{-1}}`, `9.8\,\frac{\text{m}}{\text{s}^2}`, `60 km/h`, `5 dollars`.
 
-A unit may be left out only beside a constant, for a constant. A word that belongs to the number (`million`, `pi`, `or`) is
-no unit, and neither is a single letter, but for those that a wrapper marks or that nothing but a unit is written with.
+A unit may be left out only beside a constant, for a constant. A word that belongs to the number (`million`, `pi`, `or`)
+is no unit, and neither is a single letter, but for those that a wrapper or a space marks.
 """
 
 from __future__ import annotations

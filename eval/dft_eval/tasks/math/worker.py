@@ -31,7 +31,8 @@ def judge_pair(gold: str, response: str, rules: Rules) -> dict[str, Any]:
     """The verdict on one response."""
     box = last_box(response)
     if rules == "math_verify":
-        answer, shown = extract_answer(response), box or ""
+        answer = extract_answer(response)
+        shown = answer or box or ""
     else:
         answer = shown = find_answer(response)
     result: dict[str, Any] = {"has_box": box is not None, "answer": shown[:200]}

@@ -1,0 +1,86 @@
+r"""The choice a response makes among lettered options: a box, a tag, or a sentence that says so."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from dft_eval.tasks.math.golds import boxes
+from dft_eval.tasks.math.responses import clean_markdown, is_placeholder
+from dft_eval.tasks.math.spelling import respell
+
+LETTERS = "ABCDEFGHIJ"
+_WRAPPED = re.compile(r"\\(?:text|textbf|textrm|mathrm|mathbf|mathit|rm|bm|boldsymbol)\s*\{([^{}]*)\}")
+_ALONE = re.compile(r"\s*(?:option|choice|answer)?\s*:?\s*[(\[{]?\s*([A-J])\s*[)\]}]?\s*(?:[.:,)].*|\s*)", re.DOTALL)
+_TAG = re.compile(r"<answer>(.*?)</answer>", re.DOTALL | re.IGNORECASE)
+_LETTER = r"[(\[{]?\s*([A-J])\s*[)\]}]?(?![\w'’-])"
+_SAID = re.compile(
+    rf"(?i:(?:final\s+|correct\s+|right\s+|best\s+)*(?:answer|option|choice))\s*(?i:would\s+be|must\s+be|should\s+be|is|:|=|→)"
+    rf"?\s*:?\s*(?:(?i:the\s+)?(?i:option|choice|letter)\s*)?{_LETTER}"
+)
+_CHOSEN = re.compile(
+    rf"(?i:i\s+(?:would\s+)?(?:choose|pick|select)|(?:choose|select|pick|go\s+with))\s+(?:(?i:option|choice)\s+)?{_LETTER}"
+)
+_RIGHT = re.compile(rf"(?i:option|choice)?\s*{_LETTER}\s+(?i:is\s+(?:the\s+)?(?:correct|right|true)(?:\s+answer)?)")
+_NEGATED = re.compile(r"(?i:\bnot|n't|\bneither|\bnor|\bcannot be|\bwrong|\bincorrect|\bfalse)\s*$")
+_REJECTED = re.compile(
+    r"^\s*(?i:is|are|was)?\s*(?i:not|n't|wrong|incorrect|false|ruled out|eliminated|isn't|can't|cannot)"
+)
+_ANOTHER = re.compile(r"^\s*(?i:or|and|/|,)\s*(?:(?i:option|choice)\s*)?[(\[]?\s*([A-J])(?![\w'’-])")
+
+
+def find_choice(letters: Mapping[str, str], response: str) -> str | None:
+    """Return the letter a response chooses; None where it chooses none, or two.
+
+    Looked for in this order: the last box, the last `<answer>` tag, the last sentence that names an answer (`the answer
+    is B`, `I choose B`, `B is correct`), a whole response or a last line that is a letter or the text of one option. A
+    letter that is denied (`not B`, `option B is wrong`) is no choice, and `A or B` is none.
+
+    Args:
+        letters: The options' texts by letter; a text may be empty where it is not known.
+        response: All a model wrote.
+    """
+    found = [box for box in boxes(response) if not is_placeholder(box)]
+    if found:
+        return _read_alone(letters, found[-1])
+    tags = _TAG.findall(response)
+    if tags:
+        return _read_alone(letters, tags[-1])
+    text = clean_markdown(response).strip()
+    said = _last_said(letters, text)
+    if said is not None:
+        return said or None
+    lines = [line for line in text.splitlines() if line.strip()]
+    return _read_alone(letters, text) or (_read_alone(letters, lines[-1]) if lines else None)
+
+
+def _read_alone(letters: Mapping[str, str], text: str) -> str | None:
+    """Return the letter that a short text is, or whose option it is; None for anything else."""
+    plain = _WRAPPED.sub(r"\1", respell(text.replace("$", "")))
+    match = _ALONE.fullmatch(plain)
+    if match and match[1] in letters and not _ANOTHER.match(plain[match.end(1) :].lstrip(" )]}")):
+        return match[1]
+    same = [letter for letter, option in letters.items() if option and plain_text(option) == plain_text(text)]
+    return same[0] if len(same) == 1 else None
+
+
+def _last_said(letters: Mapping[str, str], text: str) -> str | None:
+    """Return the letter last said to be the answer; empty where the last one is denied or one of two; None for none."""
+    matches = sorted(
+        (match for pattern in (_SAID, _CHOSEN, _RIGHT) for match in pattern.finditer(text) if match[1] in letters),
+        key=lambda match: match.start(1),
+    )
+    for match in reversed(matches):
+        before, after = text[: match.start()], text[match.end() :]
+        if _NEGATED.search(before[-20:]) or _REJECTED.match(after):
+            continue
+        return "" if (other := _ANOTHER.match(after)) and other[1] != match[1] else match[1]
+    return "" if matches else None
+
+
+def plain_text(text: str) -> str:
+    """Return a text without dollars, spaces, wrappers, degree signs' spelling and case."""
+    text = re.sub(
+        r"\^\s*\{?\s*\\circ\s*\}?|\\degree", r"^{\\circ}", _WRAPPED.sub(r"\1", respell(text.replace("$", "")))
+    )
+    return re.sub(r"\s|\\[,;! ]", "", text).strip(".").casefold()
