@@ -25,9 +25,9 @@ _CHOICE = re.compile(
 def extract_answer(response: str) -> str | None:
     r"""Return what a response gives as its answer, as LaTeX for the grader; None where there is none.
 
-    The last closed `\boxed{...}` that is neither empty nor a format (`\boxed{answer}`). Without one, the last `<answer>`
-    tag; else the expression that math-verify finds last in the text, or its last number where there is no LaTeX. A box
-    that is opened and never closed is an answer that was never finished.
+    The last closed `\boxed{...}` that is neither empty nor a format (`\boxed{answer}`). Without one, the last
+    `<answer>` tag; else the expression that math-verify finds last in the text, or its last number where there is no
+    LaTeX. A box that is opened and never closed is an answer that was never finished.
     """
     found = [box for box in boxes(response) if not is_placeholder(box)]
     if not found and r"\\boxed" in response:  # escaped once more, as in JSON
