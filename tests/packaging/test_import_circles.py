@@ -18,7 +18,7 @@ def circle(package):
     return []
 
 
-@pytest.mark.parametrize("package", ["dft_plugin"])
+@pytest.mark.parametrize("package", ["dft_plugin", "dft_eval"])
 def test_no_module_imports_itself_through_others(package):
     assert circle(package) == []
 

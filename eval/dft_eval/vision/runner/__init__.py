@@ -7,3 +7,13 @@ from typing import Any
 
 Emit = Callable[[Mapping[str, Any]], None]
 """Sends one message to the parent; may be called from any thread."""
+
+
+class Message(list[dict[str, str]]):
+    """A prompt of VLMEvalKit that knows its row.
+
+    Attributes:
+        row: The row's index, as text.
+    """
+
+    row = ""

@@ -7,17 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from dft_eval.vision.runner import Emit, rows
-
-
-class Message(list[dict[str, str]]):
-    """A prompt of VLMEvalKit that knows its row.
-
-    Attributes:
-        row: The row's index, as text.
-    """
-
-    row = ""
+from dft_eval.vision.runner import Emit, Message, rows
 
 
 class Inference:

@@ -15,7 +15,7 @@ from vlmeval.api.lmdeploy import LMDeployAPI
 from vlmeval.vlm.base import BaseModel
 from vlmeval.vlm.qwen2_vl.model import Qwen2VLChat
 
-from dft_eval.vision.runner.infer import Message
+from dft_eval.vision.runner import Message
 
 Tell = Callable[[str, str, str], None]
 _LONGEST_WAIT_S = 30.0
