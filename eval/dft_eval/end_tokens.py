@@ -60,7 +60,7 @@ def cut_at_end_token(text: str) -> str:
 
 
 def answer_text(answer: Answer) -> str:
-    """What is to be judged of an answer: the text that was given, up to its first end token.
+    """Return the part of an answer that is scored: the given text up to its first end token.
 
     A `program` is complete source that may name such tokens itself, so that it loses only those at its end.
     """

@@ -26,7 +26,7 @@ def test_plugins_hold_no_logic():
         assert not [node for node in ast.walk(ast.parse(text)) if isinstance(node, (ast.FunctionDef, ast.ClassDef))]
 
 
-@pytest.mark.parametrize("package", ["dft_plugin"])
+@pytest.mark.parametrize("package", ["dft_plugin", "eval/dft_eval"])
 def test_docstrings_are_imperatives_or_noun_phrases(package):
     questions = []
     for path in (ROOT / package).rglob("*.py"):

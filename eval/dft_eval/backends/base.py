@@ -109,7 +109,7 @@ class BackendSettings(BaseModel, ABC):
     """Place of the model: in this process, on a server, or nowhere, since the answers are recorded ones."""
 
     reads_continuations: ClassVar[bool] = False
-    """Whether it answers samples with a given `continuation`."""
+    """True for a backend that answers samples with a given `continuation`."""
 
     @abstractmethod
     def make(self, model: str, interface: Interface, sampling: SamplingParams) -> Backend:

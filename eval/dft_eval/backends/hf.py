@@ -147,7 +147,7 @@ class HfBackend:
         return [self._answer(request, ids[:most], was_stopped) for request, ids, most, was_stopped in rows]
 
     def _read_batch(self, batch: Sequence[Request]) -> list[Answer]:
-        """What the model holds most likely at each token of given continuations: one forward pass."""
+        """Return the model's likeliest token at each place of given continuations, by one forward pass."""
         import torch
 
         encoded = [encode_continuation(request, self._tokenizer) for request in batch]

@@ -101,5 +101,5 @@ class TokenLimits(StoppingCriteria):
         self._limits, self._width = torch.tensor(limits), width
 
     def __call__(self, input_ids: Tensor, scores: Any, **kwargs: Any) -> Tensor:
-        """Whether each row is done."""
+        """Return for each row if it is done."""
         return (self._limits <= input_ids.shape[1] - self._width).to(input_ids.device)

@@ -204,12 +204,12 @@ class OpenAIBackend:
 
 
 def _refusal(error: openai.APIStatusError) -> str:
-    """What a server says against a request; some say it in another place than OpenAI's."""
+    """Return a server's reason for refusing a request; some give it in another place than OpenAI's."""
     return error.message if error.body is not None and "Error code" not in error.message else error.response.text[:1000]
 
 
 def _passes(error: BaseException) -> bool:
-    """Whether what went wrong may be over a moment later."""
+    """Return True for an error that may be over a moment later."""
     import openai
 
     if isinstance(error, openai.APIStatusError):

@@ -33,7 +33,7 @@ _PROMPTS = (
 
 
 class Reply(NamedTuple):
-    """What a model wrote, and how it ended."""
+    """A model's text, and how it ended."""
 
     text: str
     finish_reason: FinishReason

@@ -1,4 +1,4 @@
-"""What a language is to a benchmark."""
+"""A programming language, as benchmarks use it."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ KEPT_ARTIFACT_BYTES = 512 * 1024 * 1024
 
 @dataclass(frozen=True)
 class Sentinel:
-    """What a program prints after its last test: two random halves that are never next to each other in its source."""
+    """The text printed after the last test: two random halves that are never next to each other in the source."""
 
     first: str
     second: str
 
     @property
     def text(self) -> str:
-        """What has to be the end of stdout."""
+        """Return the text that stdout must end with."""
         return self.first + self.second
 
 
@@ -39,7 +39,7 @@ def new_sentinel() -> Sentinel:
 
 @dataclass(frozen=True)
 class Execution:
-    """How far a program came.
+    """The last step that a program reached, and its outcome.
 
     Attributes:
         is_compiled: False where the compiler refused it; then `outcome` is the compiler's.
@@ -59,7 +59,7 @@ class Language(ABC):
     version_command: ClassVar[tuple[str, ...]]
 
     def missing(self) -> tuple[Missing, ...]:
-        """What must be installed first."""
+        """Return the tools that must be installed first."""
         return tuple(Missing(name, self.install) for name in self.binaries if find_binary(name) is None)
 
     def fingerprint(self) -> dict[str, str]:

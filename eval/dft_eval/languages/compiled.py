@@ -115,7 +115,7 @@ def _compile(
     files: dict[str, bytes],
     read_only: tuple[Path, ...] = (),
 ) -> dict[str, bytes] | Outcome:
-    """What the compiler made, or the outcome that says why nothing came of it."""
+    """Return the compiler's files, or the outcome that says why there are none."""
     command = Command(collecting(argv, results), files, limits=COMPILE_LIMITS, read_only=read_only, may_write=True)
     outcome = run_command(sandbox, command, kept_bytes=KEPT_ARTIFACT_BYTES)
     if outcome.status != "ok" or outcome.returncode != 0:

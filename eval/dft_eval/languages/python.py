@@ -15,7 +15,7 @@ _PROBE = "import numpy; print(numpy.__version__)"
 
 
 def missing() -> tuple[Missing, ...]:
-    """What must be installed first; asks the interpreter inside the sandbox."""
+    """Return the tools that must be installed first; asks the interpreter inside the sandbox."""
     if find_binary("python3") is None:
         return (Missing("python3 below /usr", INSTALL),)
     if not _numpy_version():

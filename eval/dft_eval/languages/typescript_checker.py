@@ -32,7 +32,7 @@ _SOURCE = Path(__file__).with_suffix(".js")
 
 @dataclass(frozen=True)
 class Checked:
-    """What the compiler said.
+    """The compiler's result for one program.
 
     Attributes:
         errors: Its messages; a program with any is refused.

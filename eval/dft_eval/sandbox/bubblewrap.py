@@ -48,7 +48,7 @@ BASE_ENV = {
     "OPENSSL_CONF": "/dev/null",  # Node ends where the machine's own is there and cannot be read
 }
 ETC = ("alternatives", "ld.so.cache", "java-17-openjdk", "java-21-openjdk", "mono", "php")
-"""What programs may read below /etc, where it exists: linker cache and configuration of toolchains."""
+"""Entries of /etc that programs may read, where they exist: linker cache and configuration of toolchains."""
 
 _DEVICES = ("null", "zero", "full", "random", "urandom")
 _KERNEL_TABLES = (
@@ -223,7 +223,7 @@ def _watch_nothing() -> Watch:
 
 
 def _reap(process: subprocess.Popen[bytes]) -> None:
-    """Where an exception left the process behind."""
+    """End and collect a process that an exception left behind."""
     if process.returncode is None:
         process.kill()
         process.wait()

@@ -47,7 +47,7 @@ class Group:
         return int((self._folders["cpuacct"] / "cpuacct.usage").read_text()) / 1e9
 
     def has_run_out_of_memory(self) -> bool:
-        """Whether the kernel has killed one of its processes."""
+        """Return True where the kernel has killed one of its processes for memory."""
         lines = (self._folders["memory"] / "memory.oom_control").read_text().splitlines()
         return any(line.startswith("oom_kill ") and line != "oom_kill 0" for line in lines)
 
@@ -73,12 +73,12 @@ def open_group(limits: Limits) -> Group | None:
 
 
 def can_make_groups() -> bool:
-    """Whether this process may make control groups."""
+    """Return True where this process may make control groups."""
     return bool(_parents())
 
 
 def group_prefix(process: int) -> str:
-    """How the names of the groups that a process makes begin."""
+    """Return the prefix of the names of a process's groups."""
     return f"dft-sandbox-{process}-"
 
 

@@ -1,4 +1,4 @@
-"""Which isolation this machine allows: the real thing is tried once, nothing is assumed."""
+"""Choice of the isolation this machine allows: each backend is tried once, nothing is assumed."""
 
 from __future__ import annotations
 

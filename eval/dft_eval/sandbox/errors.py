@@ -1,4 +1,4 @@
-"""Why nothing can be run here."""
+"""Errors that say why no program can be run on this machine."""
 
 from __future__ import annotations
 

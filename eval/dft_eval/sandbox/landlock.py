@@ -126,7 +126,7 @@ class Landlock:
         return accounted(supervise(process, command.stdin, command.limits, watch, kept_bytes), group, command.limits)
 
     def _confinement(self, command: Command, folder: Path, user_id: int, group: Group | None) -> Callable[[], None]:
-        """What the child does between fork and exec; everything that can be prepared is prepared here."""
+        """Return the function that the child calls between fork and exec; all that can be prepared is prepared here."""
         program = _SockFprog(len(self._filter) // 8, self._filter)
         rights = self._rights
         readable = [Path("/usr"), *(Path("/etc") / name for name in ETC), *command.read_only]

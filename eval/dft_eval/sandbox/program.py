@@ -1,4 +1,4 @@
-"""What is run in a sandbox, under which limits, and what came of it."""
+"""A program for a sandbox, its limits, and its outcome."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 from typing import Literal
 
 WORK_DIR = "/work"
-"""Where a program's files lie and where it starts, under every backend that has its own root."""
+"""Folder of a program's files, in which it starts, under every backend that has its own root."""
 
 MIB = 1024 * 1024
 _MAX_COLLECTED_FILES = 500
@@ -19,12 +19,12 @@ OutcomeStatus = Literal["ok", "timeout", "oom", "output_limit", "disk_limit", "i
 
 
 class ArtifactError(ValueError):
-    """What a step left behind is not what a compiler leaves behind."""
+    """The files that a step made are not those of a compiler."""
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What a program may use; every one is enforced, or the backend refuses to run it.
+    """Limits of one program; every one is enforced, or the backend refuses to run it.
 
     Attributes:
         cpu_s: CPU seconds of all its processes together.
@@ -78,7 +78,7 @@ class Command:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of a command.
+    """The outcome of a command.
 
     Attributes:
         status: `ok` where it ended by itself, whatever its return code; else the limit it ran into, or

@@ -1,4 +1,4 @@
-"""What a sandbox promises about a program, and which backend does not promise it, and why.
+"""Promises of a sandbox about a program, the backends that do not make them, and the reasons.
 
 The conformance suite has a test for each, which every backend passes that makes the promise: as root and as an
 ordinary user.
@@ -61,7 +61,7 @@ PROMISES: tuple[Promise, ...] = (
 
 
 def broken_promises(backend: str) -> dict[str, str]:
-    """What a backend does not promise for this user on this machine, with the reason, by name.
+    """Return the promises a backend does not make to this user on this machine: reasons by name.
 
     Args:
         backend: Its name.

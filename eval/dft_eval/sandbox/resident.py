@@ -37,7 +37,7 @@ class Resident:
 
     @property
     def is_running(self) -> bool:
-        """Whether it has not ended yet."""
+        """Return True until it has ended."""
         return self._thread.is_alive()
 
     def close(self) -> None:
@@ -48,7 +48,7 @@ class Resident:
         self.socket.close()
 
     def described(self) -> str:
-        """What came of it, for people."""
+        """Describe its end, for people."""
         if self._outcome is None:
             return "still running, or its sandbox failed"
         last = self._outcome.stderr[-300:].decode(errors="replace")

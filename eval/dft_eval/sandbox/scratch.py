@@ -66,7 +66,7 @@ def remove_folder(folder: Path) -> None:
 
 
 def is_over(folder: Path, limits: Limits, user_id: int) -> bool:
-    """Whether a folder holds more files or bytes than allowed; so does a tree that cannot be walked.
+    """Return True where a folder holds more files or bytes than allowed, or cannot be walked.
 
     Args:
         folder: The only one that the processes of the user id can write to.

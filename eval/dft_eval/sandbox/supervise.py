@@ -25,7 +25,7 @@ _CHUNK_BYTES = 64 * 1024
 
 @dataclass(frozen=True)
 class Watch:
-    """What the supervisor may ask and do while a program runs.
+    """Questions and actions of the supervisor while a program runs.
 
     Attributes:
         usage: Measures all its processes.
@@ -145,7 +145,7 @@ class _Supervision:
                 self._end(*_judge(usage, self._watch, self._limits, now - self.started))
 
     def output(self) -> tuple[bytes, bytes]:
-        """What was kept of stdout and stderr."""
+        """Return the parts of stdout and stderr that were kept."""
         out, err = (kept.content() for kept in self._kept.values())
         return out, err
 

@@ -1,4 +1,4 @@
-"""What the processes of a sandbox use: by the kernel's accounting where there is a control group, else by looking."""
+"""Resources used by a sandbox's processes: from the kernel's accounting in a control group, else from `/proc`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
 @dataclass(frozen=True)
 class Usage:
-    """What all processes of a sandbox use together at one moment."""
+    """Resources used by all processes of a sandbox together at one moment."""
 
     cpu_s: float
     memory_bytes: int

@@ -1,4 +1,4 @@
-"""What the code benchmarks share: their files, the way from an answer to a program, the shape of a score."""
+"""Base of the code benchmarks: their files, the way from an answer to a program, the shape of a score."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ class CodeTask(Task):
         return columns
 
     def source(self, problem: Problem, answer: Answer) -> str:
-        """What runs before the tests; empty where nothing was answered.
+        """Return the program that runs before the tests; empty where nothing was answered.
 
         A `program` is taken as it is. An `answer` is read as a chat answer, whatever the protocol.
         """
@@ -121,7 +121,7 @@ class CodeTask(Task):
 
     @abstractmethod
     def missing_tools(self) -> Sequence[Missing]:
-        """What of the toolchain must be installed."""
+        """Return the tools that must be installed."""
 
     @abstractmethod
     def stops(self, problem: Problem) -> tuple[str, ...]:

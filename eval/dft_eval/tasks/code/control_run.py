@@ -18,7 +18,7 @@ _BEFORE_EXPECTED = {
     "cs": re.compile(r".*(?:\) == |Equals?\()"),
     "sh": re.compile(r'.*\) = (?=")'),
 }
-"""What stands before the expected value in a line with an assertion; in JS and TS, before the call."""
+"""The text before the expected value in a line with an assertion; in JS and TS, before the call."""
 
 _AFTER_EXPECTED = {"php": ") { throw"}
 _ASSERTIONS = ("assert", "Assert", "!== ", "[[ ")
@@ -65,7 +65,7 @@ def _altered(literal: str) -> str:
 
 
 def _after_argument(line: str, start: int) -> int:
-    """Where the argument that starts here ends: at a comma outside brackets and quotes."""
+    """Return the end of the argument that starts here: a comma outside brackets and quotes."""
     depth, quote, position = 0, "", start
     while position < len(line):
         character = line[position]

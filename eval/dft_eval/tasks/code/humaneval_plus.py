@@ -76,7 +76,7 @@ class HumanEvalPlus(HumanEval):
 
 
 def reference_outputs(problem: Problem) -> dict[str, Any]:
-    """What the reference solution answers to each input, and how long it takes.
+    """Return the reference solution's answer to each input, and the time it takes.
 
     Computed in the sandbox and kept in the user's cache, which no sandboxed program can reach, as JSON under the
     hash of the problem.

@@ -86,7 +86,7 @@ class MultiPLE(CodeTask):
         return super().samples()
 
     def missing_tools(self) -> Sequence[Missing]:
-        """What of the language's tools is not installed."""
+        """Return the language's tools that are not installed."""
         return self.toolchain.missing()
 
     def fingerprint(self) -> dict[str, str]:

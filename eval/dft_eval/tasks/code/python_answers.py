@@ -141,7 +141,7 @@ def _method(node: ast.stmt, name: str) -> ast.stmt | None:
 
 
 def _has_body(source: str, entry_point: str) -> bool:
-    """Whether the function does anything; `pass`, `...` and `raise NotImplementedError` are placeholders."""
+    """Return True where the function has a body; `pass`, `...` and `raise NotImplementedError` are placeholders."""
     tree = parse_quietly(source)
     node = _definition(tree, entry_point) if tree is not None else None
     if node is not None and (method := _method(node, entry_point)) is not None:
@@ -206,7 +206,7 @@ def _as_body(text: str, prompt: str, entry_point: str) -> str | None:
 
 
 def _is_word(line: str) -> bool:
-    """Whether a line is a single name, which Python would look up: a heading, or prose."""
+    """Return True for a line of one name only, which Python would look up: a heading, or prose."""
     tree = parse_quietly(line.strip())
     return tree is not None and all(
         isinstance(node, ast.Expr) and isinstance(node.value, ast.Name) for node in tree.body
@@ -244,7 +244,7 @@ def _trimmed_body(prompt: str, body: str) -> str | None:
 
 
 def _does_something(source: str, entry_point: str) -> bool:
-    """Whether the function of a completed prompt returns: prose that happens to be Python does not."""
+    """Return True where a completed prompt's function returns: prose that happens to be Python does not."""
     tree = parse_quietly(source)
     node = _definition(tree, entry_point) if tree is not None else None
     return node is not None and any(isinstance(each, (ast.Return, ast.Yield)) for each in ast.walk(node))
@@ -295,7 +295,7 @@ def _borrowed(others: Sequence[str], wanted: Iterable[str], entry_point: str) ->
 
 
 def _is_trial(node: ast.stmt, entry_point: str) -> bool:
-    """Whether a top-level statement tries the function out, or is nothing but a text."""
+    """Return True for a top-level statement that tries the function out, or is only a text."""
     if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Import, ast.ImportFrom)):
         return False
     if isinstance(node, ast.Assert) or (isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)):

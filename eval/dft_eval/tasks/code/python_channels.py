@@ -1,4 +1,4 @@
-"""What a judge sees of a program and of the worker that asked: one socket to each.
+"""Sockets of a tester: one to the program, one to the worker that asked.
 
 Replies of a program are data: JSON of limited size, parsed into plain values. Sent into the judge's sandbox as text.
 """
@@ -14,7 +14,7 @@ from typing import Any
 from dft_eval.tasks.code.python_values import decode, encode
 
 VERDICTS = ("passed", "wrong", "raised", "syntax", "timeout", "oom", "ended")
-"""What is said of a program; `ended`: its process ended, the worker knows why."""
+"""Words for a program's end; `ended`: its process ended, the worker knows why."""
 
 _SAID_BY_PROGRAMS = ("raised", "syntax", "oom")
 _CHUNK_BYTES = 1 << 20
@@ -38,7 +38,7 @@ class ProgramError(Exception):
 
 
 class Worker:
-    """Who asked for a verdict.
+    """The worker that asked for a verdict.
 
     Args:
         fd: The socket to it.
@@ -48,7 +48,7 @@ class Worker:
         self._fd = fd
 
     def read_task(self) -> dict[str, Any]:
-        """What is to be judged."""
+        """Read the task: the program to test, and its parts."""
         return dict(json.loads(self._read_frame()))
 
     def program_cpu_s(self) -> float:

@@ -35,7 +35,7 @@ def is_close(out: Any, expected: Any, atol: float) -> bool:
 
 
 def is_floats(value: Any) -> bool:
-    """Whether EvalPlus compares with a tolerance: a float, or a non-empty sequence of floats."""
+    """Return True where EvalPlus compares with a tolerance: a float, or a non-empty sequence of floats."""
     if isinstance(value, (list, tuple)):
         return bool(value) and all(isinstance(item, float) for item in value)
     return isinstance(value, float)

@@ -38,7 +38,7 @@ class NoRecordError(RuntimeError):
 
 @dataclass(frozen=True)
 class Verdict:
-    """What came of a program.
+    """The verdict on a program.
 
     Attributes:
         status: As in a score.
@@ -113,7 +113,7 @@ def _attempt(
 
 
 def _verdict_of(told: Sequence[str], ended: Future[Outcome]) -> Verdict:
-    """What the judge says, as a verdict: a word of its own, and a line for people that nothing is read from."""
+    """Return the tester's reply as a verdict: a word of its list, and a line for people that nothing is read from."""
     word, message = told
     if word == "ended":
         return _verdict_on_end(ended.result(), message)

@@ -111,7 +111,7 @@ def encode_briefly(value: Any) -> Any:
 
 
 def _is(value: Any, module: str, name: str) -> bool:
-    """Whether it is of this type; where nobody has loaded the module, nothing is."""
+    """Return True for a value of this type; False where the type's module is not loaded."""
     kind = getattr(sys.modules.get(module), name, None)
     return isinstance(kind, type) and isinstance(value, kind)
 

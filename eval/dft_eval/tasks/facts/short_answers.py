@@ -29,7 +29,7 @@ def normalise(text: str) -> str:
 
 
 def is_exact_match(text: str, golds: Sequence[str]) -> bool:
-    """Whether an answer is one of the accepted ones, both normalised; nothing is never a match.
+    """Return True for one of the accepted answers, both normalised; an empty answer is never a match.
 
     Four golds are nothing after normalisation (`A+`, `*`): they are compared with their punctuation, so that they
     can be reached, and not by an empty answer.
@@ -38,7 +38,7 @@ def is_exact_match(text: str, golds: Sequence[str]) -> bool:
 
 
 def contains_answer(text: str, golds: Sequence[str]) -> bool:
-    """Whether an accepted answer stands in the text as whole words."""
+    """Return True where an accepted answer stands in the text as whole words."""
     return any(gold != "" and f" {gold} " in f" {found} " for found, gold in (_compared(text, gold) for gold in golds))
 
 

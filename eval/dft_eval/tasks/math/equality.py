@@ -1,4 +1,4 @@
-"""Whether an answer equals a reference: math-verify's comparison, and what it is too generous in."""
+"""Equality of an answer and a reference: math-verify's comparison, made stricter where it accepts too much."""
 
 from __future__ import annotations
 

@@ -84,7 +84,7 @@ def close_graders() -> None:
 
 
 def is_installed() -> bool:
-    """Whether all libraries of the grader are."""
+    """Return True where all libraries of the grader are installed."""
     try:
         describe_grader()
     except metadata.PackageNotFoundError:

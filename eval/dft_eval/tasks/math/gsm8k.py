@@ -136,7 +136,7 @@ class Gsm8k(Task):
         }
 
     def fingerprint(self) -> dict[str, str]:
-        """How the examples were drawn; in a chat the grader."""
+        """Return the rule by which examples were drawn; in a chat the grader."""
         if self.interface == "chat":
             return describe_grader()
         return {"shots": f"{NUM_SHOTS} of {_TRAIN.path}, seed {SHOTS_SEED}"}
@@ -222,7 +222,7 @@ def final_number(text: str) -> tuple[str | None, bool]:
 
 
 def is_same_number(one: str, other: str) -> bool:
-    """Whether two numbers are equal; commas separate thousands."""
+    """Return True for equal numbers; commas separate thousands."""
     try:
         return Decimal(one.replace(",", "").rstrip(".")) == Decimal(other.replace(",", "").rstrip("."))
     except InvalidOperation:

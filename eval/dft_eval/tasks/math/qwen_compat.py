@@ -78,7 +78,7 @@ _SHORTHAND = _compile(
 
 
 def find_answer(response: str) -> str:
-    """What a response gives as its answer: the last box, else what follows "answer is", else the last number.
+    """Return a response's answer: the last box, else the text after "answer is", else the last number.
 
     A box without its closing brace reaches to the end of the text. Empty where there is nothing.
     """
@@ -119,7 +119,7 @@ def normalise_like_qwen(text: str, *, keeps_units: bool) -> str:
 
 
 def are_equal_for_qwen(answer: str, reference: str) -> bool:
-    """Whether an answer counts as right; both normalised.
+    """Return True for an answer that counts as right; both normalised.
 
     In this order: as text, as a choice letter, as numbers, as text without brackets, member by member, as equations, as
     expressions.
@@ -213,7 +213,7 @@ def _read(text: str) -> Any:
 
 
 def _holds(is_true: Callable[[], object]) -> bool:
-    """Whether a comparison of expressions says so; one that sympy cannot make does not."""
+    """Return a comparison's result; False for one that sympy cannot make."""
     try:
         return bool(is_true())
     except MemoryError:

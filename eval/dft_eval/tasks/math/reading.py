@@ -60,7 +60,7 @@ _BASE = re.compile(r"-?\d+\s*_\s*\{?\s*(\d+)\s*\}?")
 
 
 class Reading(NamedTuple):
-    """What a text stands for."""
+    """The value that a text stands for."""
 
     latex: str
     """Respelled for the reader."""
@@ -69,11 +69,11 @@ class Reading(NamedTuple):
     word: str
     """The name or phrase that it is, folded; empty where it is anything else."""
     is_wrapped: bool
-    r"""Whether `\text{}` or the like is in it."""
+    r"""True where `\text{}` or the like is in it."""
     is_real: bool
-    """Whether its symbols are taken for real numbers; an answer is read with its reference's choice."""
+    """True where its symbols are taken for real numbers; an answer is read with its reference's choice."""
     is_braced: bool
-    """Whether it is a set in braces."""
+    """True for a set in braces."""
     is_open: bool
     r"""Whether it goes on, with `\ldots`."""
     choice: str

@@ -52,7 +52,7 @@ def clean_markdown(text: str) -> str:
 
 
 def _find_last(response: str) -> str | None:
-    """What a text without a box ends with; None where there is neither a choice, LaTeX nor a number."""
+    """Return the last answer of a text without a box; None where there is neither a choice, LaTeX nor a number."""
     from math_verify import ExprExtractionConfig, LatexExtractionConfig, parse
 
     text = clean_markdown(response.strip()[-_TAIL_CHARACTERS:]).strip()

@@ -20,7 +20,7 @@ from dft_eval.tasks.math.qwen_compat import are_equal_for_qwen, find_answer, nor
 from dft_eval.tasks.math.responses import extract_answer
 
 Rules = Literal["math_verify", "qwen_compat", "qwen_compat_with_units"]
-"""Who judges; the last one does not take words for units out of an answer."""
+"""The graders; the last one does not take words for units out of an answer."""
 
 CPU_LIMIT_S = 5.0
 MEMORY_LIMIT_BYTES = 4 << 30
@@ -53,7 +53,7 @@ def judge_pair(gold: str, response: str, rules: Rules) -> dict[str, Any]:
 
 
 def serve(requests: IO[str], verdicts: IO[str]) -> None:
-    """Judge until the input ends."""
+    """Grade until the input ends."""
     verdicts.write(json.dumps({"is_ready": True}) + "\n")
     verdicts.flush()
     for line in requests:

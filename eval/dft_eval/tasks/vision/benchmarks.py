@@ -139,7 +139,7 @@ class VisionTask(Task):
         return Score(answer.sample_id, answer.repeat, passed, status, float(passed), {"judge": "rule", **verdict})
 
     def fingerprint(self) -> dict[str, str]:
-        """Whose rules and prompts, in which versions."""
+        """Return the source of rules and prompts, with versions."""
         if self.protocol == "rule":
             return {"scorer": f"rule {RULES_VERSION}", **describe_grader()}
         return {"scorer": "VLMEvalKit's prompts to the judge and rules", "ms-vlmeval": VLMEVAL_VERSION}
