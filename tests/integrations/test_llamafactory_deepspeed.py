@@ -1,4 +1,4 @@
-"""One global batch, however it is spread: one process, DDP, ZeRO-1, 2 and 3 give the same losses.
+"""One global batch, however it is spread: one process, DDP, ZeRO-1, 2, 3 and FSDP2 give the same losses.
 
 Sequences differ in length, and in the first step every label of the second rank is masked.
 """
@@ -25,9 +25,9 @@ MODELS = {
     "vl-lora": ("vl", {**VL, **LORA}),
 }
 SPREADS = [
-    *(("text", how) for how in ("ddp", "zero1", "zero2", "zero3")),
-    ("text-lora", "zero3"),
-    ("text-tied", "zero3"),
+    *(("text", how) for how in ("ddp", "zero1", "zero2", "zero3", "fsdp2")),
+    *(("text-lora", how) for how in ("zero3", "fsdp2")),
+    *(("text-tied", how) for how in ("zero3", "fsdp2")),
     ("vl", "zero2"),
     ("vl", "zero3"),
     ("vl-lora", "zero2"),
@@ -72,6 +72,8 @@ def configure(tmp_path_factory):
         if how.startswith("zero"):
             del settings["use_cpu"]  # with it, DeepSpeed's batch arithmetic forgets the second rank
             settings["deepspeed"] = str(ROOT / "yaml_examples" / "deepspeed" / f"{how}.json")
+        elif how == "fsdp2":
+            settings.update(fsdp="full_shard auto_wrap", fsdp_config=str(ROOT / "yaml_examples" / "fsdp" / "fsdp2.json"))
         return settings
 
     return make
