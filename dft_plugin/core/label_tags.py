@@ -8,7 +8,7 @@ than its id, it travels in the upper bits of the label itself, and is taken off 
     bit  19     1 where bits 21-44 are the sample's weight, 0 where they are the reference
     bit  20     1 on the first kept token of each sample: where packed neighbours begin
     bits 21-44  1 + the reference's -log p in steps of 2^-17 nats (0: none): exact to 4e-6 nats, up to 127 nats;
-                or the sample's weight, a float32 rounded to 17 significant bits: exact to 4e-6 of itself
+                or the sample's weight, a float32 rounded to 17 significant bits: exact to 8e-6 of itself
     bits 45-62  key of the data source (0: none)
 
 A label has room for a reference or a weight, not for both.

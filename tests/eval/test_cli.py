@@ -44,7 +44,7 @@ def ready(data_dir, monkeypatch):
 
 
 def test_the_verbs_of_the_contract():
-    assert VERBS == ["fetch", "list", "run", "score"]
+    assert VERBS == ["fetch", "grade", "list", "run", "score"]
     assert all(verb in dft("--help").stdout for verb in VERBS)
 
 

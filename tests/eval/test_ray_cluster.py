@@ -9,7 +9,7 @@ import pytest
 from dft_eval.errors import ConfigError
 from dft_eval.records.schema import Answer
 from dft_eval.run.local_pool import LocalPool
-from dft_eval.run.ray_cluster import _judge_there
+from dft_eval.run.ray_cluster import _score_there
 from dft_eval.run.score_run import ScoreRequest, score_file
 from tests.eval.arithmetic import CATALOG, Arithmetic, write_samples
 
@@ -52,9 +52,9 @@ def test_the_same_records_as_the_local_pool(tmp_path, monkeypatch):
 def test_a_machine_with_other_tools_or_data_judges_nothing(tmp_path, arithmetic_data):
     task = Arithmetic(arithmetic_data, "text")
     answer = Answer("sum/0+3", completion="3")
-    assert "differs in adder; install the same tools" in _judge_there(task, {"adder": "2"}, answer)
+    assert "differs in adder; install the same tools" in _score_there(task, {"adder": "2"}, answer)
     (arithmetic_data / task.data_files[0].path).write_text("")
-    assert "has sha256" in _judge_there(task, {"adder": "1"}, answer)
+    assert "has sha256" in _score_there(task, {"adder": "1"}, answer)
 
 
 def test_unknown_executors_are_refused():

@@ -73,7 +73,9 @@ def configure(tmp_path_factory):
             del settings["use_cpu"]  # with it, DeepSpeed's batch arithmetic forgets the second rank
             settings["deepspeed"] = str(ROOT / "yaml_examples" / "deepspeed" / f"{how}.json")
         elif how == "fsdp2":
-            settings.update(fsdp="full_shard auto_wrap", fsdp_config=str(ROOT / "yaml_examples" / "fsdp" / "fsdp2.json"))
+            settings.update(
+                fsdp="full_shard auto_wrap", fsdp_config=str(ROOT / "yaml_examples" / "fsdp" / "fsdp2.json")
+            )
         return settings
 
     return make
