@@ -1,4 +1,4 @@
-"""The interface of an objective: a token weight, and the inputs it may read. Nothing here imports torch."""
+"""Base class of an objective: a token weight, and the inputs it may read. Nothing here imports torch."""
 
 from __future__ import annotations
 

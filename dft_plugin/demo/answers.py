@@ -12,7 +12,7 @@ import torch
 from transformers import Qwen2ForCausalLM, Qwen2Tokenizer
 
 from dft_eval.metrics import Estimate, mean_by_problem, score_share
-from dft_eval.tasks.toy import MAX_RESPONSE_CHARACTERS, Problem, judge
+from dft_eval.tasks.toy import MAX_RESPONSE_CHARACTERS, ToyProblem, grade
 from dft_plugin.analysis.token_probs import TokenProbs, token_probs
 from dft_plugin.demo.tiny_model import END, chat_prompt
 
@@ -76,7 +76,7 @@ class TinyModel:
         self._tokenizer = Qwen2Tokenizer.from_pretrained(folder)
         self._model = Qwen2ForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
 
-    def ask(self, problems: Sequence[Problem], *, num_samples: int, seed: int | None) -> Answers:
+    def ask(self, problems: Sequence[ToyProblem], *, num_samples: int, seed: int | None) -> Answers:
         """Answers to problems whose prompts are equally long.
 
         Args:
@@ -93,7 +93,7 @@ class TinyModel:
                 answers += self._ask_batch(asked[start : start + _BATCH_SIZE], is_greedy=seed is None)
         return Answers(tuple(answers))
 
-    def token_probs(self, problems: Sequence[Problem]) -> TokenProbs:
+    def token_probs(self, problems: Sequence[ToyProblem]) -> TokenProbs:
         """Probabilities of the tokens of the right solutions, the end-of-sequence token included."""
         rows = [
             (self._tokenize(chat_prompt(problem.prompt)), self._tokenize(problem.solution + END))
@@ -112,7 +112,7 @@ class TinyModel:
         return list(self._tokenizer(text, add_special_tokens=False).input_ids)
 
     @torch.no_grad()
-    def _ask_batch(self, asked: Sequence[tuple[Problem, int]], *, is_greedy: bool) -> list[Answer]:
+    def _ask_batch(self, asked: Sequence[tuple[ToyProblem, int]], *, is_greedy: bool) -> list[Answer]:
         input_ids = torch.tensor([self._tokenize(chat_prompt(problem.prompt)) for problem, _ in asked])
         sampling: dict[str, Any] = {"do_sample": not is_greedy}
         if not is_greedy:
@@ -121,13 +121,13 @@ class TinyModel:
             input_ids, attention_mask=torch.ones_like(input_ids), max_new_tokens=MAX_NEW_TOKENS, **sampling
         )
         return [
-            self._judge(problem, repeat, tokens)
+            self._grade(problem, repeat, tokens)
             for (problem, repeat), tokens in zip(asked, output[:, input_ids.shape[1] :].tolist(), strict=True)
         ]
 
-    def _judge(self, problem: Problem, repeat: int, tokens: list[int]) -> Answer:
+    def _grade(self, problem: ToyProblem, repeat: int, tokens: list[int]) -> Answer:
         end = int(self._tokenizer.eos_token_id)
         has_stopped = end in tokens
         response = self._tokenizer.decode(tokens[: tokens.index(end)] if has_stopped else tokens)
-        verdict = judge(problem, response, has_stopped=has_stopped)
+        verdict = grade(problem, response, has_stopped=has_stopped)
         return Answer(problem.sample_id, repeat, response, verdict.passed, verdict.status)

@@ -13,7 +13,7 @@ from typing import Any
 
 from dft_eval.tasks.toy import (
     Demonstration,
-    Problem,
+    ToyProblem,
     demonstrate,
     demonstrate_with_slips,
     invent_facts,
@@ -82,8 +82,8 @@ class SeedPlan:
 
     seed: int
     folder: str
-    additions: tuple[Problem, ...]
-    facts: tuple[Problem, ...]
+    additions: tuple[ToyProblem, ...]
+    facts: tuple[ToyProblem, ...]
     arms: tuple[Arm, ...]
     data_sha256: dict[str, str]
 

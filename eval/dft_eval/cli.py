@@ -85,7 +85,7 @@ def score(
         str | None, typer.Option(help="How answers are read; by default the benchmark's first.")
     ] = None,
     config: Annotated[
-        Path | None, typer.Option(help="YAML file of `dft eval run` whose `vision:` part says who judges.")
+        Path | None, typer.Option(help="YAML file of `dft eval run` whose `vision:` part names the judge.")
     ] = None,
     shard: ShardOption = None,
     workers: Workers = None,

@@ -7,8 +7,8 @@ from dft_eval.tasks.toy import (
     MAX_RESPONSE_CHARACTERS,
     addition,
     demonstrate_with_slips,
+    grade,
     invent_facts,
-    judge,
     split_additions,
 )
 
@@ -27,7 +27,7 @@ def test_every_addition_is_right_and_spelled_with_the_alphabet():
         assert int(problem.answer) == int(first) + int(second)
         assert set(problem.prompt + problem.solution) <= set(CHARACTERS)
         assert len(problem.solution) <= MAX_RESPONSE_CHARACTERS
-        assert judge(problem, problem.solution, has_stopped=True).status == "ok"
+        assert grade(problem, problem.solution, has_stopped=True).status == "ok"
 
 
 def test_the_asked_share_is_corrupted_and_every_slip_ends_wrong():
@@ -35,7 +35,7 @@ def test_the_asked_share_is_corrupted_and_every_slip_ends_wrong():
     demonstrations = demonstrate_with_slips(problems[:1000], 0.3, random.Random(2))
     assert sum(demonstration.is_corrupted for demonstration in demonstrations) == 300
     for problem, demonstration in zip(problems, demonstrations, strict=False):
-        assert judge(problem, demonstration.response, has_stopped=True).passed != demonstration.is_corrupted
+        assert grade(problem, demonstration.response, has_stopped=True).passed != demonstration.is_corrupted
         assert len(demonstration.response) <= MAX_RESPONSE_CHARACTERS
 
 
@@ -66,7 +66,7 @@ def test_new_facts_are_new_and_have_no_letter_of_the_role_names_merges():
         ("7+5=12;4+8+1=13;132", False, "truncated"),
     ],
 )
-def test_judgement(response, has_stopped, status):
-    verdict = judge(addition(47, 85), response, has_stopped=has_stopped)
+def test_grading(response, has_stopped, status):
+    verdict = grade(addition(47, 85), response, has_stopped=has_stopped)
     assert verdict.status == status
     assert verdict.passed == (status == "ok")

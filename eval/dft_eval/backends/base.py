@@ -1,4 +1,4 @@
-"""Interface of a backend: requests in, answers out, in batches and in any order; and its settings."""
+"""Base class of a backend: requests in, answers out, in batches and in any order; and its settings."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Any server that speaks OpenAI's protocol: vLLM, SGLang, `llamafactory-cli api`, `swift deploy`, hosted ones."""
+"""Any server with OpenAI's API: vLLM, SGLang, `llamafactory-cli api`, `swift deploy`, hosted ones."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ class Sample:
 
     Attributes:
         sample_id: The benchmark's own id.
-        prompt: Text for the completion protocol, or chat messages `{"role": ..., "content": ...}` for a chat one.
+        prompt: Text for the completion interface, or chat messages `{"role": ..., "content": ...}` for a chat one.
         stop: Texts before which the model is stopped; empty where only the end-of-sequence token stops it.
         max_new_tokens: Most tokens the model may write.
         problem: The unit of statistics; samples made from one problem share it. Empty: the sample itself.
@@ -106,7 +106,7 @@ class Score:
     Attributes:
         sample_id: The sample's id.
         repeat: Which of several answers to the same sample.
-        passed: True, False, or None where nobody could judge it (`unjudged`, `infra_error`), which counts as
+        passed: True, False, or None where no verdict was possible (`unjudged`, `infra_error`), which counts as
             neither.
         status: Why.
         score: In [0, 1]; None where `passed` is.

@@ -78,12 +78,12 @@ class RunFolder:
         return JsonlLog(self.generations_file, parse_answer, dump_answer, answer_key)
 
     def scores(self) -> JsonlLog[Score]:
-        """The verdicts; only within `claimed`. What an earlier attempt could not judge is taken out."""
+        """The verdicts; only within `claimed`. Answers that an earlier attempt left unjudged are taken out."""
         with JsonlLog(self.scores_file, parse_score, asdict, score_key) as log:
             kept = [score for score in log.records.values() if score.passed is not None]
             num_unjudged = len(log.records) - len(kept)
         if num_unjudged:
-            logger.info("%s: %d answers without a verdict will be judged again.", self.scores_file, num_unjudged)
+            logger.info("%s: %d answers without a verdict will be scored again.", self.scores_file, num_unjudged)
             write_whole(self.scores_file, b"".join(encode_record(asdict(score)) for score in kept).decode())
         return JsonlLog(self.scores_file, parse_score, asdict, score_key)
 

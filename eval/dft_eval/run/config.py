@@ -34,7 +34,7 @@ class EvalConfig(BaseModel):
         sampling: How tokens are drawn.
         out: Below it a run folder a task.
         limit: First samples only.
-        vision: How VLMEvalKit is run, and who judges, for vision-language benchmarks.
+        vision: How VLMEvalKit is run, and the judge, for vision-language benchmarks.
         on_missing: What a benchmark does whose data or tools are not here: `stop` the command, or `skip` it.
     """
 

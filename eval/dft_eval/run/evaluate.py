@@ -50,7 +50,7 @@ def run_evaluation(
     Args:
         config: What to do.
         catalog: All benchmarks.
-        executor: Where to judge.
+        executor: Where to score.
         shard: The share to do; None does all, after taking in what shards recorded.
 
     Returns:

@@ -1,4 +1,4 @@
-"""`dft eval score`: answers made elsewhere, judged into a run folder."""
+"""`dft eval score`: answers made elsewhere, scored into a run folder."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ class ScoreRequest:
         samples: The JSONL file of answers; `{task}` in it stands for the benchmark's name with `_` for `/`.
         out: The run folder; of a pattern, the folder above one run folder for each benchmark.
         protocol: How answers become programs; None takes the benchmark's first.
-        shard: The share to judge; None judges all, after taking in what shards recorded.
-        vision: Who judges, for the protocol `judge`.
+        shard: The share to score; None scores all, after taking in what shards recorded.
+        vision: The judge, for the protocol `judge`.
     """
 
     task: str
@@ -68,7 +68,7 @@ def score_files(request: ScoreRequest, catalog: Catalog, executor: Executor) -> 
 
 
 def score_file(request: ScoreRequest, catalog: Catalog, executor: Executor) -> Mapping[str, Any]:
-    """Judge a file of answers.
+    """Score a file of answers.
 
     Returns:
         The metrics, as written to `metrics.json`.

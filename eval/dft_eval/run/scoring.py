@@ -16,11 +16,11 @@ from dft_eval.tasks.base import Executor, Task
 
 
 def score_answers(task: Task, answers: Sequence[Answer], folder: RunFolder, executor: Executor) -> list[Score]:
-    """Judge what is not judged yet; every verdict is on the disk before the next is waited for.
+    """Score the answers that have no verdict yet; every verdict is on the disk before the next is waited for.
 
     Args:
         task: The benchmark.
-        answers: What to judge.
+        answers: Answers to score.
         folder: The claimed run folder.
         executor: Where.
 
@@ -46,13 +46,13 @@ def finish_run(
     num_repeats: int | None,
     notes: Sequence[str] = (),
 ) -> Mapping[str, Any]:
-    """Judge the recorded answers and write `metrics.json`, for a complete run also `problems.json`.
+    """Score the recorded answers and write `metrics.json`, for a complete run also `problems.json`.
 
     Args:
         task: The benchmark.
         samples: All that were to be asked.
         folder: The claimed run folder.
-        executor: Where to judge.
+        executor: Where to score.
         num_repeats: Answers each sample must have; None takes the most any sample has.
         notes: Reasons why this is not the whole benchmark.
 

@@ -142,7 +142,7 @@ class _Supervision:
                 next_look = now + _TICK_S
                 usage = self._watch.usage()
                 self.cpu_s = max(self.cpu_s, usage.cpu_s)
-                self._end(*_judge(usage, self._watch, self._limits, now - self.started))
+                self._end(*_limit_reached(usage, self._watch, self._limits, now - self.started))
 
     def output(self) -> tuple[bytes, bytes]:
         """Return the parts of stdout and stderr that were kept."""
@@ -209,7 +209,7 @@ def _feed(pipe: IO[bytes], pending: memoryview) -> memoryview:
         return pending
 
 
-def _judge(usage: Usage, watch: Watch, limits: Limits, elapsed_s: float) -> tuple[OutcomeStatus, str]:
+def _limit_reached(usage: Usage, watch: Watch, limits: Limits, elapsed_s: float) -> tuple[OutcomeStatus, str]:
     if elapsed_s > limits.wall_s:
         return "timeout", f"{elapsed_s:.0f} s on the clock"
     if usage.cpu_s > limits.cpu_s:

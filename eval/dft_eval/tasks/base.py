@@ -1,4 +1,4 @@
-"""Interface of a benchmark to the rest of the evaluation."""
+"""Base class of a benchmark, as the rest of the evaluation uses it."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class TaskSettings:
 
 
 class Executor(Protocol):
-    """A place where answers are scored: processes of this machine, a cluster, or a judge's server."""
+    """A place where answers are scored: processes of this machine, a cluster, or a judging model's server."""
 
     def score(self, task: Task, answers: Sequence[Answer]) -> Iterator[Score]:
         """Yield one score for each answer, in any order."""
@@ -113,7 +113,7 @@ class Task(ABC):
 
     @abstractmethod
     def score(self, answer: Answer) -> Score:
-        """Judge one answer; called in a worker process, never raises for what a model may write."""
+        """Score one answer; called in a worker process, never raises for what a model may write."""
 
     @abstractmethod
     def summarise(self, scores: Sequence[Score]) -> dict[str, Estimate]:

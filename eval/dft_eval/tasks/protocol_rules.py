@@ -15,7 +15,7 @@ class ProtocolRules:
         interface: Whether it asks with a text to continue or with chat messages.
         prompt: What is sent; `{...}` stands for the problem's parts.
         cut: Where an answer ends, besides its end token.
-        reading: From the answer to what is judged.
+        reading: From the answer to the text that is scored.
         verdict: What passes.
         source: Where the rules come from.
         stops: Texts sent with every request; a benchmark may add its own.

@@ -25,7 +25,7 @@ _VOWELS = "aeiou"
 
 
 @dataclass(frozen=True)
-class Problem:
+class ToyProblem:
     """A question with one right answer.
 
     Attributes:
@@ -78,12 +78,12 @@ class Verdict:
     status: Status
 
 
-def addition(first: int, second: int) -> Problem:
+def addition(first: int, second: int) -> ToyProblem:
     """The problem `first + second`, both of two digits."""
-    return Problem(f"addition/{first}+{second}", f"{first}+{second}=", *_worked(first, second))
+    return ToyProblem(f"addition/{first}+{second}", f"{first}+{second}=", *_worked(first, second))
 
 
-def split_additions(num_held_out: int, rng: random.Random) -> tuple[list[Problem], list[Problem]]:
+def split_additions(num_held_out: int, rng: random.Random) -> tuple[list[ToyProblem], list[ToyProblem]]:
     """All 8,100 sums of two two-digit numbers, shuffled: (for training, held out)."""
     problems = [addition(first, second) for first in range(10, 100) for second in range(10, 100)]
     if not 0 < num_held_out < len(problems):
@@ -92,13 +92,13 @@ def split_additions(num_held_out: int, rng: random.Random) -> tuple[list[Problem
     return problems[num_held_out:], problems[:num_held_out]
 
 
-def demonstrate(problem: Problem) -> Demonstration:
+def demonstrate(problem: ToyProblem) -> Demonstration:
     """The right solution."""
     return Demonstration(problem.prompt, problem.solution)
 
 
 def demonstrate_with_slips(
-    problems: Sequence[Problem], corrupted_share: float, rng: random.Random
+    problems: Sequence[ToyProblem], corrupted_share: float, rng: random.Random
 ) -> list[Demonstration]:
     """Solutions of addition problems, `corrupted_share` of them (rounded) with one slip at random.
 
@@ -112,19 +112,19 @@ def demonstrate_with_slips(
     ]
 
 
-def invent_facts(count: int, rng: random.Random, *, known: Collection[str] = ()) -> list[Problem]:
+def invent_facts(count: int, rng: random.Random, *, known: Collection[str] = ()) -> list[ToyProblem]:
     """`count` facts about names that are not in `known` (prompts): a random word for a random name."""
-    facts: dict[str, Problem] = {}
+    facts: dict[str, ToyProblem] = {}
     while len(facts) < count:
         prompt = f"{_word(3, rng)}?"
         if prompt not in facts and prompt not in known:
             answer = _word(2, rng)
-            facts[prompt] = Problem(f"fact/{prompt}", prompt, answer, answer)
+            facts[prompt] = ToyProblem(f"fact/{prompt}", prompt, answer, answer)
     return list(facts.values())
 
 
-def judge(problem: Problem, response: str, *, has_stopped: bool) -> Verdict:
-    """Judge a response by its answer, the text after its last `;`.
+def grade(problem: ToyProblem, response: str, *, has_stopped: bool) -> Verdict:
+    """Grade a response by its answer, the text after its last `;`.
 
     Args:
         problem: What was asked.
@@ -149,7 +149,7 @@ def _worked(first: int, second: int, slip_step: int | None = None, slip_result: 
     return steps + answer, answer
 
 
-def _with_slip(problem: Problem, rng: random.Random) -> Demonstration:
+def _with_slip(problem: ToyProblem, rng: random.Random) -> Demonstration:
     first, second = (int(number) for number in problem.prompt.rstrip("=").split("+"))
     step = rng.randrange(2)
     right = first % 10 + second % 10 if step == 0 else int(problem.answer) // 10

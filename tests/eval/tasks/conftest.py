@@ -5,7 +5,7 @@ import pytest
 from dft_eval.languages.typescript_checker import close_checkers
 from dft_eval.sandbox.choose import open_sandbox
 from dft_eval.tasks.catalog import TASKS
-from dft_eval.tasks.code.python_judge_process import close_judges
+from dft_eval.tasks.code.python_tester_process import close_testers
 from tests.conftest import require
 
 
@@ -24,10 +24,10 @@ def open_code_task(data_dir):
 
 @pytest.fixture(autouse=True, scope="module")
 def no_checker_stays():
-    """The TypeScript checker and the Python judge would outlive these tests and be found by others."""
+    """The TypeScript checker and the Python tester would outlive these tests and be found by others."""
     yield
     close_checkers()
-    close_judges()
+    close_testers()
 
 
 @pytest.fixture(params=["bubblewrap", "landlock"])

@@ -3,7 +3,7 @@
 import pytest
 
 from dft_eval.tasks.choices import find_choice
-from dft_eval.tasks.vision.rules import judge_choice, judge_value
+from dft_eval.tasks.vision.rules import grade_choice, grade_value
 
 LETTERS = {"A": "30°", "B": "45°", "C": "60^\\circ", "D": "12 cm"}
 
@@ -41,7 +41,7 @@ LETTERS = {"A": "30°", "B": "45°", "C": "60^\\circ", "D": "12 cm"}
 )
 def test_choices(response, chosen):
     assert find_choice(LETTERS, response) == chosen
-    assert judge_choice(LETTERS, "B", response)["status"] == (
+    assert grade_choice(LETTERS, "B", response)["status"] == (
         "ok" if chosen == "B" else "no_answer" if chosen is None else "wrong"
     )
 
@@ -60,4 +60,4 @@ def test_choices(response, chosen):
     ],
 )
 def test_values_with_units(gold, response, is_right):
-    assert (judge_value(gold, response)["status"] == "ok") == is_right
+    assert (grade_value(gold, response)["status"] == "ok") == is_right

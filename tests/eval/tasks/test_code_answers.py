@@ -10,7 +10,7 @@ from dft_eval.records.schema import Answer
 from dft_eval.tasks.catalog import TASKS
 from dft_eval.tasks.code.humaneval import LIMITS
 from dft_eval.tasks.code.python_answers import read_python_answer
-from dft_eval.tasks.code.python_programs import judge_python
+from dft_eval.tasks.code.python_programs import find_python_verdicts
 from tests.eval.tasks import multipl_e_forms
 from tests.eval.tasks.code_answer_forms import FORMS, Parts
 from tests.eval.tasks.test_replay import FOLDER, LANGUAGES, recorded_answers
@@ -33,7 +33,7 @@ def judge():
     @cache
     def verdict(program, prompt, tests, entry_point):
         part = {"mode": "tests", "context": prompt, "tests": tests, "entry_point": entry_point, "check": True}
-        return judge_python(program, entry_point, {"tests": part}, LIMITS)["tests"]
+        return find_python_verdicts(program, entry_point, {"tests": part}, LIMITS)["tests"]
 
     return verdict
 
@@ -107,7 +107,7 @@ def test_the_code_a_careful_reader_would_run_in_other_languages(language, open_c
     answer = passing[3]
     problem = task.problems[answer.sample_id]
     parts = multipl_e_forms.parts_of(language, problem, answer.completion)
-    judge = cache(lambda program: task.judge(problem, program)["strict"])
+    judge = cache(lambda program: task.find_verdicts(problem, program)["strict"])
     failed = {}
     for form, write in multipl_e_forms.FORMS.items():
         if (text := write(parts)) is not None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from dft_eval.tasks.vision.rules import judge_choice, judge_value
+from dft_eval.tasks.vision.rules import grade_choice, grade_value
 
 LETTERS = {"A": "2", "B": "2\\sqrt{3}", "C": "\\sqrt{3}", "D": "2 cm"}
 
@@ -36,7 +36,7 @@ LETTERS = {"A": "2", "B": "2\\sqrt{3}", "C": "\\sqrt{3}", "D": "2 cm"}
     ],
 )
 def test_choices(response, chosen):
-    verdict = judge_choice(LETTERS, "B", response)
+    verdict = grade_choice(LETTERS, "B", response)
     assert verdict == {"status": "ok" if chosen == "B" else "wrong" if chosen else "no_answer", "answer": chosen}
 
 
@@ -56,5 +56,5 @@ def test_choices(response, chosen):
     ],
 )
 def test_values(gold, response, status):
-    found = judge_value(gold, response)["status"]
+    found = grade_value(gold, response)["status"]
     assert found == status or (status is None and found != "ok")

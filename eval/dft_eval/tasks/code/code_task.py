@@ -23,7 +23,7 @@ from dft_eval.tasks.protocol_rules import ProtocolRules
 
 _FENCE = re.compile(r"```.*?\n(.*?)```", re.DOTALL)
 
-Problem = Mapping[str, Any]
+CodeProblem = Mapping[str, Any]
 
 
 class CodeTask(Task):
@@ -42,7 +42,7 @@ class CodeTask(Task):
     fence_name: ClassVar[str] = "python"
 
     @cached_property
-    def problems(self) -> dict[str, Problem]:
+    def problems(self) -> dict[str, CodeProblem]:
         """The benchmark's records by id, in its order."""
         content = (self.data_dir / self.data_files[0].path).read_bytes()
         if self.data_files[0].path.endswith(".gz"):
@@ -63,12 +63,12 @@ class CodeTask(Task):
         return self.missing_tools()
 
     def score(self, answer: Answer) -> Score:
-        """Judge one program under `qwen-base` and `strict` rules; `passed` follows the protocol."""
+        """Score one program under `qwen-base` and `strict` rules; `passed` follows the protocol."""
         problem = self.problems[answer.sample_id]
         program = self.source(problem, answer)
         if not program.strip():
             return _score(answer, Verdict("no_answer"), {})
-        verdicts = self.judge(problem, program)
+        verdicts = self.find_verdicts(problem, program)
         verdict = verdicts[self.deciding_verdict]
         was_cut = self.rules.interface == "chat" and answer.finish_reason == "length"
         if verdict.passed is False and was_cut:
@@ -87,7 +87,7 @@ class CodeTask(Task):
             columns[f"pass@1 ({name})"] = score_share(passes, ids)
         return columns
 
-    def source(self, problem: Problem, answer: Answer) -> str:
+    def source(self, problem: CodeProblem, answer: Answer) -> str:
         """Return the program that runs before the tests; empty where nothing was answered.
 
         A `program` is taken as it is. An `answer` is read as a chat answer, whatever the protocol.
@@ -124,30 +124,30 @@ class CodeTask(Task):
         """Return the tools that must be installed."""
 
     @abstractmethod
-    def stops(self, problem: Problem) -> tuple[str, ...]:
+    def stops(self, problem: CodeProblem) -> tuple[str, ...]:
         """Texts before which a completion of a problem's prompt ends."""
 
     @abstractmethod
-    def from_completion(self, problem: Problem, completion: str) -> str:
+    def from_completion(self, problem: CodeProblem, completion: str) -> str:
         """The program, without the tests, of what follows the prompt."""
 
     @abstractmethod
-    def from_chat(self, problem: Problem, response: str) -> str:
+    def from_chat(self, problem: CodeProblem, response: str) -> str:
         """The program that a careful reader of a chat answer would run; empty where there is none."""
 
     @abstractmethod
-    def from_first_fence(self, problem: Problem, response: str) -> str:
+    def from_first_fence(self, problem: CodeProblem, response: str) -> str:
         """The program that Qwen's harness takes from a chat answer."""
 
-    def from_program(self, problem: Problem, program: str) -> str:
+    def from_program(self, problem: CodeProblem, program: str) -> str:
         """A complete program without its tests."""
         return program
 
     @abstractmethod
-    def judge(self, problem: Problem, program: str) -> dict[str, Verdict]:
+    def find_verdicts(self, problem: CodeProblem, program: str) -> dict[str, Verdict]:
         """The verdicts on a program."""
 
-    def _sample(self, sample_id: str, problem: Problem) -> Sample:
+    def _sample(self, sample_id: str, problem: CodeProblem) -> Sample:
         prompt = problem["prompt"].strip()
         if self.rules.interface == "chat":
             message = {"role": "user", "content": CHAT_PROMPT.format(language=self.fence_name, prompt=prompt)}

@@ -10,10 +10,10 @@ from dft_eval.prerequisites import Missing
 from dft_eval.sandbox.choose import open_sandbox
 from dft_eval.sandbox.program import Limits
 from dft_eval.tasks.base import DataFile
-from dft_eval.tasks.code.code_task import CodeTask, Problem, first_fence
+from dft_eval.tasks.code.code_task import CodeProblem, CodeTask, first_fence
 from dft_eval.tasks.code.protocols import HUMANEVAL_STOPS
 from dft_eval.tasks.code.python_answers import read_python_answer
-from dft_eval.tasks.code.python_programs import Verdict, judge_python
+from dft_eval.tasks.code.python_programs import Verdict, find_python_verdicts
 
 LIMITS = Limits(cpu_s=10, wall_s=50)
 TAB = "\t"
@@ -41,24 +41,24 @@ class HumanEval(CodeTask):
         """Their versions and the sandbox's kind."""
         return {**python.fingerprint(), "sandbox": open_sandbox().name}
 
-    def stops(self, problem: Problem) -> tuple[str, ...]:
+    def stops(self, problem: CodeProblem) -> tuple[str, ...]:
         """EvalPlus' for base models, and a code fence."""
         return HUMANEVAL_STOPS
 
-    def from_completion(self, problem: Problem, completion: str) -> str:
+    def from_completion(self, problem: CodeProblem, completion: str) -> str:
         """Prompt and completion, tabs as four spaces."""
         return f"{problem['prompt'].strip()}\n{completion.replace(TAB, 4 * ' ')}"
 
-    def from_chat(self, problem: Problem, response: str) -> str:
+    def from_chat(self, problem: CodeProblem, response: str) -> str:
         """The function wherever it stands, with what it needs of the prompt."""
         return read_python_answer(response, problem["prompt"], problem["entry_point"])
 
-    def from_first_fence(self, problem: Problem, response: str) -> str:
+    def from_first_fence(self, problem: CodeProblem, response: str) -> str:
         """The first code block, behind the prompt where it does not name the function."""
         code = first_fence(response)
         return code if f"def {problem['entry_point']}" in code else f"{problem['prompt']}{code}"
 
-    def judge(self, problem: Problem, program: str) -> dict[str, Verdict]:
+    def find_verdicts(self, problem: CodeProblem, program: str) -> dict[str, Verdict]:
         """One verdict under both names: there is nothing lenient about running the tests."""
         tests = {
             "mode": "tests",
@@ -67,5 +67,5 @@ class HumanEval(CodeTask):
             "entry_point": problem["entry_point"],
             "check": True,
         }
-        verdict = judge_python(program, problem["entry_point"], {"tests": tests}, LIMITS)["tests"]
+        verdict = find_python_verdicts(program, problem["entry_point"], {"tests": tests}, LIMITS)["tests"]
         return {"qwen-base": verdict, "strict": verdict}

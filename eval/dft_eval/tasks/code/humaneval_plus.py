@@ -1,4 +1,4 @@
-"""HumanEval+ (Liu et al. 2023), version 0.1.10: HumanEval with about 80 times as many inputs, judged as EvalPlus does.
+"""HumanEval+ (Liu et al. 2023), version 0.1.10: HumanEval with about 80 times the inputs, compared as EvalPlus does.
 
 A program is called with every input and its answer compared with that of the reference solution: exactly, or within
 a tolerance where the answer is made of floats; for `find_zero` (HumanEval/32) any root counts, which EvalPlus 0.3.1
@@ -17,9 +17,9 @@ import platformdirs
 
 from dft_eval.sandbox.program import Limits
 from dft_eval.tasks.base import DataFile
-from dft_eval.tasks.code.code_task import Problem
+from dft_eval.tasks.code.code_task import CodeProblem
 from dft_eval.tasks.code.humaneval import HumanEval
-from dft_eval.tasks.code.python_programs import NoRecordError, Verdict, judge_python, record_python
+from dft_eval.tasks.code.python_programs import NoRecordError, Verdict, find_python_verdicts, record_python
 from dft_eval.tasks.code.python_values import encode
 
 LIMITS = Limits(cpu_s=60, wall_s=300, memory_mib=4096)
@@ -56,7 +56,7 @@ class HumanEvalPlus(HumanEval):
         """The verdicts in `detail`."""
         return ("base", "plus")
 
-    def judge(self, problem: Problem, program: str) -> dict[str, Verdict]:
+    def find_verdicts(self, problem: CodeProblem, program: str) -> dict[str, Verdict]:
         """Both verdicts; after a failure on the original inputs the others are not tried."""
         expected = reference_outputs(problem)
         parts = {
@@ -72,10 +72,10 @@ class HumanEvalPlus(HumanEval):
             }
             for name in ("base", "plus")
         }
-        return judge_python(program, problem["entry_point"], parts, LIMITS)
+        return find_python_verdicts(program, problem["entry_point"], parts, LIMITS)
 
 
-def reference_outputs(problem: Problem) -> dict[str, Any]:
+def reference_outputs(problem: CodeProblem) -> dict[str, Any]:
     """Return the reference solution's answer to each input, and the time it takes.
 
     Computed in the sandbox and kept in the user's cache, which no sandboxed program can reach, as JSON under the

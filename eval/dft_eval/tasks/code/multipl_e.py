@@ -15,7 +15,7 @@ from dft_eval.records.schema import Sample, Status
 from dft_eval.sandbox.choose import open_sandbox
 from dft_eval.sandbox.program import Limits
 from dft_eval.tasks.base import DataFile
-from dft_eval.tasks.code.code_task import CodeTask, Problem, first_fence
+from dft_eval.tasks.code.code_task import CodeProblem, CodeTask, first_fence
 from dft_eval.tasks.code.control_run import altered_tests
 from dft_eval.tasks.code.multipl_e_answers import read_chat_answer
 from dft_eval.tasks.code.multipl_e_programs import (
@@ -25,7 +25,7 @@ from dft_eval.tasks.code.multipl_e_programs import (
     without_tests,
 )
 from dft_eval.tasks.code.protocols import multipl_e_stops
-from dft_eval.tasks.code.python_programs import STATUS_OF_OUTCOME, Verdict, judge_python
+from dft_eval.tasks.code.python_programs import STATUS_OF_OUTCOME, Verdict, find_python_verdicts
 
 logger = logging.getLogger(__name__)
 
@@ -93,28 +93,28 @@ class MultiPLE(CodeTask):
         """The tools' versions and the sandbox's kind."""
         return {**self.toolchain.fingerprint(), "sandbox": open_sandbox().name}
 
-    def stops(self, problem: Problem) -> tuple[str, ...]:
+    def stops(self, problem: CodeProblem) -> tuple[str, ...]:
         """The problem's own."""
         return multipl_e_stops(self.language, problem)
 
-    def from_completion(self, problem: Problem, completion: str) -> str:
+    def from_completion(self, problem: CodeProblem, completion: str) -> str:
         """Imports, prompt and completion."""
         return completed_source(self.language, problem, completion)
 
-    def from_chat(self, problem: Problem, response: str) -> str:
+    def from_chat(self, problem: CodeProblem, response: str) -> str:
         """The function wherever it stands, with what it needs of the prompt, open where the tests go on."""
         return read_chat_answer(self.language, problem, response)
 
-    def from_first_fence(self, problem: Problem, response: str) -> str:
+    def from_first_fence(self, problem: CodeProblem, response: str) -> str:
         """The first code block, by the rules of Qwen's harness."""
         return qwen_chat_source(self.language, problem, first_fence(response))
 
-    def from_program(self, problem: Problem, program: str) -> str:
+    def from_program(self, problem: CodeProblem, program: str) -> str:
         """Everything before the tests, where the program has them."""
         return without_tests(problem, program)
 
-    def judge(self, problem: Problem, program: str) -> dict[str, Verdict]:
-        """Run the program once and judge it by both rules; where it passes the strict one, run a control."""
+    def find_verdicts(self, problem: CodeProblem, program: str) -> dict[str, Verdict]:
+        """Run the program once and apply both rules; where it passes the strict one, run a control."""
         execution, sentinel = self._executed(program, problem["test"])
         strict = strict_verdict(self.language, execution, sentinel)
         qwen_base = qwen_base_verdict(self.language, execution, sentinel, strict)
@@ -148,7 +148,7 @@ class MultiPLEPython(MultiPLE):
         """Their versions and the sandbox's kind."""
         return {**python.fingerprint(), "sandbox": open_sandbox().name}
 
-    def judge(self, problem: Problem, program: str) -> dict[str, Verdict]:
+    def find_verdicts(self, problem: CodeProblem, program: str) -> dict[str, Verdict]:
         """Run the benchmark's tests on the program's function."""
         entry_point = python_entry_point(problem)
         tests = {
@@ -158,7 +158,7 @@ class MultiPLEPython(MultiPLE):
             "entry_point": entry_point,
             "check": False,
         }
-        verdict = judge_python(program, entry_point, {"tests": tests}, LIMITS)["tests"]
+        verdict = find_python_verdicts(program, entry_point, {"tests": tests}, LIMITS)["tests"]
         return {"qwen-base": verdict, "strict": verdict}
 
 

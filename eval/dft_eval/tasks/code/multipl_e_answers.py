@@ -15,7 +15,7 @@ from dft_eval.tasks.code.code_blocks import code_blocks, plain_text
 from dft_eval.tasks.code.multipl_e_programs import function_name, python_entry_point, with_python_imports
 from dft_eval.tasks.code.python_answers import MAX_CHARACTERS, read_python_answer
 
-Problem = Mapping[str, Any]
+CodeProblem = Mapping[str, Any]
 
 _HEADS = {
     "js": r"function\s*\*?\s*{name}\s*[(<]|\b(?:const|let|var)\s+{name}\b[^;]*?=",
@@ -41,7 +41,7 @@ _CODE_LINE = re.compile(
 _PROSE_LINE = re.compile(r"^\s*(?:[A-Z][\w'-]*|[a-z]+)(?: [\w'`(),-]+){2,}[.:!]?\s*$")
 
 
-def read_chat_answer(language: str, problem: Problem, response: str) -> str:
+def read_chat_answer(language: str, problem: CodeProblem, response: str) -> str:
     """Everything before the tests.
 
     Of several blocks the last that defines the function counts; an answer that defines none is the prompt's body.

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-Problem = Mapping[str, Any]
+CodeProblem = Mapping[str, Any]
 
 _CPP_NAMES = "stdlib.h algorithm math.h stdio.h vector string climits cstring iostream cassert"
 _CPP_CHAT_NAMES = (
@@ -25,12 +25,12 @@ _KEEPS_NAMESPACE = ("HumanEval_147_", "HumanEval_159_")
 _MAINS = {"java": "public static void main", "cpp": "main()", "cs": "static void Main"}
 
 
-def without_tests(problem: Problem, program: str) -> str:
+def without_tests(problem: CodeProblem, program: str) -> str:
     """A whole program, with or without the tests, without them."""
     return program.rstrip().removesuffix("?>").rstrip().removesuffix(str(problem["test"]).rstrip())
 
 
-def completed_source(language: str, problem: Problem, completion: str) -> str:
+def completed_source(language: str, problem: CodeProblem, completion: str) -> str:
     """Imports, prompt and completion, as Qwen's evaluation of base models puts them together.
 
     Args:
@@ -61,7 +61,7 @@ def _includes(names: str) -> list[str]:
     return [f"#include<{name}>" for name in names.split()]
 
 
-def qwen_chat_source(language: str, problem: Problem, code: str) -> str:
+def qwen_chat_source(language: str, problem: CodeProblem, code: str) -> str:
     """A code block as Qwen's harness prepares it for the tests, whose first line closes what is left open here."""
     prompt = problem["prompt"]
     name = function_name(language, problem)
@@ -78,7 +78,7 @@ def qwen_chat_source(language: str, problem: Problem, code: str) -> str:
     return {"java": _java_from_chat, "cpp": _cpp_from_chat, "cs": _cs_from_chat}[language](problem, code, name)
 
 
-def _java_from_chat(problem: Problem, code: str, name: str) -> str:
+def _java_from_chat(problem: CodeProblem, code: str, name: str) -> str:
     if re.search(rf"public static .*? {re.escape(name)}\(.*?\)", code, re.DOTALL) is None:
         code = f"{problem['prompt']}\n{code}"
     elif "class Problem" not in code:
@@ -90,7 +90,7 @@ def _java_from_chat(problem: Problem, code: str, name: str) -> str:
     return "\n".join(f"import {each};" for each in _JAVA_NAMES.split()) + "\n" + code
 
 
-def _cpp_from_chat(problem: Problem, code: str, name: str) -> str:
+def _cpp_from_chat(problem: CodeProblem, code: str, name: str) -> str:
     code = without_block(code, _MAINS["cpp"])
     if not str(problem["name"]).startswith(_KEEPS_NAMESPACE):
         code = code.replace("using namespace std;", "")
@@ -98,7 +98,7 @@ def _cpp_from_chat(problem: Problem, code: str, name: str) -> str:
     return without_last_lines("\n".join(missing) + "\n\n" + code + "\n", "}", 1)
 
 
-def _cs_from_chat(problem: Problem, code: str, name: str) -> str:
+def _cs_from_chat(problem: CodeProblem, code: str, name: str) -> str:
     usings = [line for line in code.split("\n") if line.startswith("using")]
     if f" {name}(" not in code:
         code = problem["prompt"] + code
@@ -111,7 +111,7 @@ def _cs_from_chat(problem: Problem, code: str, name: str) -> str:
     return "\n".join(usings) + "\n" + without_last_lines(code, "}", 2)
 
 
-def function_name(language: str, problem: Problem) -> str:
+def function_name(language: str, problem: CodeProblem) -> str:
     """The function the tests of a problem call."""
     if language == "python":
         return python_entry_point(problem)
@@ -124,7 +124,7 @@ def function_name(language: str, problem: Problem) -> str:
     return "_".join(str(problem["name"]).split("_")[2:])
 
 
-def python_entry_point(problem: Problem) -> str:
+def python_entry_point(problem: CodeProblem) -> str:
     """The function the tests of a Python problem ask for: `check(NAME)` is their last line."""
     return str(problem["test"]).rstrip().rpartition("check(")[2].removesuffix(")")
 

@@ -1,6 +1,6 @@
 """Sockets of a tester: one to the program, one to the worker that asked.
 
-Replies of a program are data: JSON of limited size, parsed into plain values. Sent into the judge's sandbox as text.
+Replies of a program are data: JSON of limited size, parsed into plain values. Sent into the tester's sandbox as text.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _CHUNK_BYTES = 1 << 20
 _LENGTH_BYTES = 4
 _MAX_REPLY_BYTES = 64 << 20
 _LOOK_EVERY_S = 0.05
-_FOREIGN = "a message its judge does not know"
+_FOREIGN = "a message its tester does not know"
 
 
 class ProgramError(Exception):
@@ -116,7 +116,7 @@ class Program:
         try:
             return decode(reply[1]), reply[2]
         except MemoryError as error:
-            raise ProgramError("its answer fills the judge's memory", "oom") from error
+            raise ProgramError("its answer fills the tester's memory", "oom") from error
         except Exception as error:
             raise ProgramError(f"{type(error).__name__}: {error}") from error
 
@@ -157,7 +157,7 @@ def _read_reply(content: bytes) -> list[Any]:
     try:
         reply = json.loads(content)
     except MemoryError as error:
-        raise ProgramError("its answer fills the judge's memory", "oom") from error
+        raise ProgramError("its answer fills the tester's memory", "oom") from error
     except (ValueError, RecursionError) as error:  # also an integer of too many decimal digits
         raise ProgramError(_FOREIGN) from error
     if not isinstance(reply, list):

@@ -1,4 +1,4 @@
-"""Comparison of a Python program's answers with the expected ones; sent into the judge's sandbox as text."""
+"""Comparison of a Python program's answers with the expected ones; sent into the tester's sandbox as text."""
 
 from __future__ import annotations
 

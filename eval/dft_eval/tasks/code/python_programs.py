@@ -1,4 +1,4 @@
-"""Judges Python programs: the program in one sandbox, its judge in another, sockets of plain values between them."""
+"""Verdicts on Python programs: program and tester in a sandbox each, sockets of plain values between them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from dft_eval.records.schema import Status
 from dft_eval.sandbox.choose import open_sandbox
 from dft_eval.sandbox.program import Limits, Outcome, OutcomeStatus
 from dft_eval.sandbox.run import alone
-from dft_eval.tasks.code.python_judge_process import JudgeDiedError, JudgeLostError, ask
+from dft_eval.tasks.code.python_tester_process import TesterDiedError, TesterLostError, ask
 
 _STATUS_OF_WORD: Mapping[str, Status] = {
     "passed": "ok",
@@ -54,7 +54,7 @@ class Verdict:
         return None if self.status == "infra_error" else self.status == "ok"
 
 
-def judge_python(
+def find_python_verdicts(
     program: str, entry_point: str, parts: Mapping[str, Mapping[str, Any]], limits: Limits
 ) -> dict[str, Verdict]:
     """Load a program and put it through each part in turn.
@@ -64,7 +64,7 @@ def judge_python(
     Args:
         program: Complete source of the function.
         entry_point: The function's name.
-        parts: By name, what `python_judge.run_tests` or `python_judge.run_cases` reads; after the first that is
+        parts: By name, what `python_tester.run_tests` or `python_tester.run_cases` reads; after the first that is
             not passed the others share its verdict.
         limits: For everything together.
 
@@ -88,7 +88,7 @@ def record_python(
     """
     try:
         told, ended = ask(open_sandbox(), program, entry_point, parts, limits)
-    except (JudgeLostError, JudgeDiedError) as error:
+    except (TesterLostError, TesterDiedError) as error:
         raise NoRecordError(str(error)) from error
     outcome = ended.result()
     if not all(isinstance(told.get(name), dict) for name in parts):
@@ -101,12 +101,12 @@ def _attempt(
 ) -> dict[str, Verdict]:
     try:
         told, ended = ask(open_sandbox(), program, entry_point, parts, limits)
-    except JudgeDiedError as error:
+    except TesterDiedError as error:
         if error.code == -signal.SIGXCPU:
             return dict.fromkeys(parts, Verdict("timeout", "comparing its answers took too long"))
         return dict.fromkeys(parts, Verdict("infra_error", str(error)))
-    except JudgeLostError as error:
-        return dict.fromkeys(parts, Verdict("infra_error", f"the judge: {error}"))
+    except TesterLostError as error:
+        return dict.fromkeys(parts, Verdict("infra_error", f"the tester: {error}"))
     verdicts = {name: _verdict_of(told[name], ended) for name in parts}
     ended.result()  # nothing of it runs on beside the next
     return verdicts
@@ -121,7 +121,7 @@ def _verdict_of(told: Sequence[str], ended: Future[Outcome]) -> Verdict:
 
 
 def _verdict_on_end(outcome: Outcome, message: str) -> Verdict:
-    """The program's process ended before its judge had asked everything."""
+    """The program's process ended before its tester had asked everything."""
     if outcome.status != "ok":
         return Verdict(STATUS_OF_OUTCOME[outcome.status], outcome.reason)
     last = outcome.stderr.decode(errors="replace").strip().splitlines()[-1:]

@@ -19,7 +19,7 @@ _LENGTH_BYTES = 4
 
 
 def main() -> None:
-    """Take the source, say that it was loaded, answer calls until the judge is gone."""
+    """Take the source, say that it was loaded, answer calls until the tester is gone."""
     sys.set_int_max_str_digits(0)
     channel = int(sys.argv[1])
     null = os.open("/dev/null", os.O_RDWR)
@@ -65,7 +65,7 @@ def _described(error: BaseException) -> str:
 
 
 def _read_frame(channel: int) -> bytes:
-    """One message; empty where the judge is gone."""
+    """One message; empty where the tester is gone."""
     content = bytearray()
     size = _LENGTH_BYTES
     while len(content) < size:

@@ -1,4 +1,4 @@
-"""Plain values as they travel between a program's process and its judge.
+"""Plain values as they travel between a program's process and its tester.
 
 This file is sent into both sandboxes as text and uses the standard library only. `decimal` and `fractions` are loaded
 only where such a value is met: most programs need neither.

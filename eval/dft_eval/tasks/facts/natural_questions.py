@@ -1,4 +1,4 @@
-"""Natural Questions, closed book (NQ-open, Lee et al. 2019): 3,610 questions, judged as in ORQA."""
+"""Natural Questions, closed book (NQ-open, Lee et al. 2019): 3,610 questions, scored as in ORQA."""
 
 from __future__ import annotations
 

@@ -64,7 +64,7 @@ class MathTask(Task):
 
     Protocols: `qwen-boxed` asks in Qwen's chat format, written out as text, for an answer in `\boxed{}`, as the
     paper's evaluation does for every model; `bare` gives the problem alone, `bare-chat` the same as a chat message.
-    `qwen-compat` asks like `qwen-boxed` and judges by the rules of that evaluation, wrong as some of them are: for
+    `qwen-compat` asks like `qwen-boxed` and grades by the rules of that evaluation, wrong as some of them are: for
     figures that stand beside the paper's, see `math_qwen_compat`.
     """
 

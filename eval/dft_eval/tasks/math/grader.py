@@ -31,7 +31,7 @@ class GraderError(OSError):
 
 
 def grade_response(gold: str, response: str, rules: Rules = "math_verify") -> dict[str, Any]:
-    r"""Judge one response against a reference.
+    r"""Grade one response against a reference.
 
     Args:
         gold: Normalised LaTeX; for Qwen's rules as its file spells it.

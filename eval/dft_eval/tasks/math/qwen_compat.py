@@ -1,6 +1,6 @@
 r"""Grading by the rules of the Qwen2.5-Math evaluation, which the paper's figures were made with.
 
-For comparing with those figures, not for judging: the rules accept wrong answers, and that is kept on purpose.
+For comparing with those figures, not for grading: the rules accept wrong answers, and that is kept on purpose.
 Right by them are `(2,5)` for `[2,5)`, `50` for `0.5` and `500` for `5` (percent), `(2,3)` for `\{2,3\}`, `1,3` for
 `13`, and a box that was never closed. Wrong are `4.5 \times 10^{33}` for `4.5e33`, and the members of a set in
 another order.
@@ -101,7 +101,7 @@ def normalise_like_qwen(text: str, *, keeps_units: bool) -> str:
 
     Args:
         text: From `find_answer`, or the reference as its file spells it.
-        keeps_units: Leave the words for units; Minerva is judged so.
+        keeps_units: Leave the words for units; Minerva is graded so.
     """
     text = _rewrite(text.strip(), _SPELLING)
     text = _TEXT_AT_END.sub("", text).strip() or text

@@ -19,8 +19,8 @@ from dft_eval.records.schema import Answer, Sample, Score, Status
 from dft_eval.tasks.base import DataFile, Executor, Task, TaskSettings
 from dft_eval.tasks.math.grader import describe_grader, is_installed
 from dft_eval.tasks.vision.data import read_rows
-from dft_eval.tasks.vision.rules import RULES_VERSION, judge_choice, judge_value
-from dft_eval.tasks.vision.wemath import Problem, group_rows, mark
+from dft_eval.tasks.vision.rules import RULES_VERSION, grade_choice, grade_value
+from dft_eval.tasks.vision.wemath import WemathProblem, group_rows, mark
 from dft_eval.vision.backend import VlmevalBackend, VlmevalModel
 from dft_eval.vision.dataset import VlmevalDataset
 from dft_eval.vision.judge import VlmevalJudge
@@ -41,7 +41,7 @@ _CHOICE = re.compile(r"^\s*([A-I])\s*[:.]\s*(.*?)\s*$", re.MULTILINE)
 class VisionTask(Task):
     """Questions about images, asked through VLMEvalKit.
 
-    Protocols: `rule` judges by our own rules, `judge` by VLMEvalKit's with a judging model.
+    Protocols: `rule` grades by our own rules, `judge` by VLMEvalKit's with a judging model.
     """
 
     domain: ClassVar[str] = "vision"
@@ -128,7 +128,7 @@ class VisionTask(Task):
         return settings.backend is not None and (self.protocol == "judge" or settings.backend.model_at != "nowhere")
 
     def score(self, answer: Answer) -> Score:
-        """Judge by rules; a judge's verdicts come from elsewhere."""
+        """Grade by rules; a judge's verdicts come from elsewhere."""
         if self.protocol != "rule":
             raise TypeError("answers under the protocol `judge` go to VlmevalJudge")
         verdict = self._apply_rules(self.rows[answer.sample_id], answer.text)
@@ -189,7 +189,7 @@ class MathVerse(VisionTask):
     def _apply_rules(self, row: Mapping[str, str], text: str) -> dict[str, Any]:
         letters = dict(_CHOICE.findall(row["question_for_eval"].partition("Choices:")[2]))
         gold = row["answer"].strip()
-        return judge_choice(letters, gold, text) if gold in letters else judge_value(gold, text)
+        return grade_choice(letters, gold, text) if gold in letters else grade_value(gold, text)
 
 
 class MathVision(VisionTask):
@@ -215,9 +215,9 @@ class MathVision(VisionTask):
     def _apply_rules(self, row: Mapping[str, str], text: str) -> dict[str, Any]:
         choices = ast.literal_eval(row["choices"]) if row["choices"] else []
         if not choices:
-            return judge_value(row["answer"], text)
+            return grade_value(row["answer"], text)
         letters = {letter: str(choice) for letter, choice in zip(string.ascii_uppercase, choices, strict=False)}
-        return judge_choice(letters, row["answer"].strip(), text)
+        return grade_choice(letters, row["answer"].strip(), text)
 
 
 class WeMath(VisionTask):
@@ -233,7 +233,7 @@ class WeMath(VisionTask):
     reported: ClassVar[tuple[str, ...]] = ("loose", "S1", "S2", "S3")
 
     @cached_property
-    def problems(self) -> list[Problem]:
+    def problems(self) -> list[WemathProblem]:
         """The questions of each problem."""
         return group_rows(list(self.rows.values()))
 
@@ -268,7 +268,7 @@ class WeMath(VisionTask):
 
     def _apply_rules(self, row: Mapping[str, str], text: str) -> dict[str, Any]:
         letters = {letter: row[letter] for letter in string.ascii_uppercase[:8] if row.get(letter)}
-        return judge_choice(letters, row["answer"].strip(), text)
+        return grade_choice(letters, row["answer"].strip(), text)
 
 
 VISION: tuple[type[VisionTask], ...] = (MathVerse, MathVision, WeMath)

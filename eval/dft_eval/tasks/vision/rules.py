@@ -1,7 +1,7 @@
-r"""Judging visual mathematics without a judge: the letter of a choice, else the value of the last box.
+r"""Rules for visual mathematics, without a judge: the letter of a choice, else the value of the last box.
 
 Scores by these rules are labelled `rule` and never compared with a judge's: the answer must be written as asked,
-and a judge forgives more.
+and a judge accepts more forms.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from dft_eval.tasks.math.units import without_unit
 RULES_VERSION = "2"
 
 
-def judge_choice(letters: Mapping[str, str], gold: str, response: str) -> dict[str, Any]:
-    """Judge the choice a response makes; see `find_choice`.
+def grade_choice(letters: Mapping[str, str], gold: str, response: str) -> dict[str, Any]:
+    """Grade the choice a response makes; see `find_choice`.
 
     Args:
         letters: The choices' texts by letter.
@@ -35,8 +35,8 @@ def judge_choice(letters: Mapping[str, str], gold: str, response: str) -> dict[s
     return {"status": "ok" if chosen == gold else "wrong", "answer": chosen}
 
 
-def judge_value(gold: str, response: str) -> dict[str, Any]:
-    """Judge a free answer: equal as text, else by the grader of the mathematics benchmarks; units may be left out.
+def grade_value(gold: str, response: str) -> dict[str, Any]:
+    """Grade a free answer: equal as text, else by the grader of the mathematics benchmarks; units may be left out.
 
     Returns:
         `status` and `answer`, and what the grader adds.

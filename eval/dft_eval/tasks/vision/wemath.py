@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class Problem:
+class WemathProblem:
     """Sample ids of one problem.
 
     Attributes:
@@ -21,7 +21,7 @@ class Problem:
     whole: str
 
 
-def group_rows(rows: Sequence[Mapping[str, str]]) -> list[Problem]:
+def group_rows(rows: Sequence[Mapping[str, str]]) -> list[WemathProblem]:
     """The problems of the file by their `ID` and `key` (`2steps_1` to `3steps_multi`).
 
     Raises:
@@ -39,11 +39,11 @@ def group_rows(rows: Sequence[Mapping[str, str]]) -> list[Problem]:
         wanted = [str(step) for step in range(1, int(name[0]) + 1)]
         if set(parts) != {*wanted, "multi"}:
             raise ValueError(f"WeMath problem {name} has the questions {sorted(parts)}")
-        problems.append(Problem(name, tuple(parts[part] for part in wanted), parts["multi"]))
+        problems.append(WemathProblem(name, tuple(parts[part] for part in wanted), parts["multi"]))
     return problems
 
 
-def mark(problem: Problem, is_right: Mapping[str, bool], *, strict: bool) -> float:
+def mark(problem: WemathProblem, is_right: Mapping[str, bool], *, strict: bool) -> float:
     """1 for complete mastery, 0.5 for inadequate generalisation, else 0; their mean is WeMath's score.
 
     With the counts of all problems that is `(n - 0.5 IG - RM - IK) / n`: in strict counting the whole without each

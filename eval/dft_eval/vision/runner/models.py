@@ -1,4 +1,4 @@
-"""Models as VLMEvalKit calls them: weights on any device, or a server that speaks OpenAI's protocol."""
+"""Models as VLMEvalKit calls them: weights on any device, or a server with OpenAI's API."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""This process's judge of Python programs, in a sandbox of its own, and one program's way through it."""
+"""The tester of Python programs of this process, in a sandbox of its own, and one program's way through it."""
 
 from __future__ import annotations
 
@@ -27,19 +27,19 @@ _MAX_FRAME_BYTES = 256 << 20
 _PROCESS_LOOKS_PER_TASK = 2
 
 
-class JudgeLostError(RuntimeError):
-    """The judge ended before it said a word; that is never the program's fault."""
+class TesterLostError(RuntimeError):
+    """The tester ended before it said a word; that is never the program's fault."""
 
 
-class JudgeDiedError(RuntimeError):
-    """The process that judged one program ended without a verdict.
+class TesterDiedError(RuntimeError):
+    """The process that tested one program ended without a verdict.
 
     Args:
         code: Its return code; minus the signal's number.
     """
 
     def __init__(self, code: int) -> None:
-        super().__init__(f"the judge's process ended with {code}")
+        super().__init__(f"the tester's process ended with {code}")
         self.code = code
 
 
@@ -89,25 +89,25 @@ def ask(
     """Put a program through its parts.
 
     Args:
-        sandbox: Where the program runs, and in another one the judge.
+        sandbox: Where the program runs, and in another one the tester.
         program: Complete source.
         entry_point: The function's name.
-        parts: What the judge reads, by name.
+        parts: Input of the tester, by name.
         limits: Of the program.
 
     Returns:
-        What the judge says of each part, and what came of the program's sandbox, which is being ended.
+        The tester's reply to each part, and the outcome of the program's sandbox, which is being ended.
 
     Raises:
-        JudgeLostError: there is no judge.
-        JudgeDiedError: judging this very program ended it.
+        TesterLostError: there is no tester.
+        TesterDiedError: the tests of this very program ended it.
     """
     mine, to_worker = socket.socketpair()
-    to_program, to_judge = socket.socketpair()
+    to_program, to_tester = socket.socketpair()
     is_needed, needs = os.pipe()
     clock, ended = _Clock(), Future[Outcome]()
-    argv = (binary("python3"), "-I", "-c", script("python_values", "python_server"), str(to_judge.fileno()))
-    command = Command(argv, limits=limits, descriptors=(to_judge.fileno(),), until=is_needed, overrun=clock.look)
+    argv = (binary("python3"), "-I", "-c", script("python_values", "python_server"), str(to_tester.fileno()))
+    command = Command(argv, limits=limits, descriptors=(to_tester.fileno(),), until=is_needed, overrun=clock.look)
 
     def run() -> None:
         try:
@@ -115,7 +115,7 @@ def ask(
         except BaseException as error:  # noqa: BLE001 - raised again where the outcome is asked for
             ended.set_exception(error)
         finally:
-            to_judge.close()
+            to_tester.close()
             os.close(is_needed)
             clock.end()
 
@@ -124,7 +124,7 @@ def ask(
         resources.enter_context(mine)
         with to_worker, to_program:
             thread = threading.Thread(target=run, name="program")
-            thread.start()  # first: it takes longer than the judge's fork
+            thread.start()  # first: it takes longer than the tester's fork
             _hand_over(sandbox, to_worker.fileno(), to_program.fileno())
         task = {"program": program, "entry_point": entry_point, "cpu_s": math.ceil(limits.cpu_s)}
         _write_frame(mine, task | {"parts": {name: dict(part) for name, part in parts.items()}})
@@ -137,65 +137,65 @@ def _verdicts(mine: socket.socket, clock: _Clock) -> dict[str, Any]:
         if "verdicts" in told:
             return dict(told["verdicts"])
         if "died" in told:
-            raise JudgeDiedError(int(told["died"]))
+            raise TesterDiedError(int(told["died"]))
         _write_frame(mine, clock.next_cpu_s())
 
 
-def _write_frame(to_judge: socket.socket, value: object) -> None:
+def _write_frame(to_tester: socket.socket, value: object) -> None:
     content = json.dumps(value).encode()
     try:
-        to_judge.sendall(len(content).to_bytes(4, "big") + content)
+        to_tester.sendall(len(content).to_bytes(4, "big") + content)
     except OSError as error:
-        raise JudgeLostError(str(error)) from error
+        raise TesterLostError(str(error)) from error
 
 
-def _read_frame(from_judge: socket.socket) -> dict[str, Any]:
-    size = int.from_bytes(_exactly(from_judge, 4), "big")
+def _read_frame(from_tester: socket.socket) -> dict[str, Any]:
+    size = int.from_bytes(_exactly(from_tester, 4), "big")
     if size > _MAX_FRAME_BYTES:
-        raise JudgeLostError(f"a frame of {size} bytes")
-    told = json.loads(_exactly(from_judge, size))
+        raise TesterLostError(f"a frame of {size} bytes")
+    told = json.loads(_exactly(from_tester, size))
     if not isinstance(told, dict):
-        raise JudgeLostError("a frame of another kind")
+        raise TesterLostError("a frame of another kind")
     return told
 
 
-def _exactly(from_judge: socket.socket, size: int) -> bytes:
+def _exactly(from_tester: socket.socket, size: int) -> bytes:
     content = bytearray()
     while len(content) < size:
         try:
-            chunk = from_judge.recv(min(size - len(content), 1 << 20))
+            chunk = from_tester.recv(min(size - len(content), 1 << 20))
         except OSError as error:
-            raise JudgeLostError(str(error)) from error
+            raise TesterLostError(str(error)) from error
         if not chunk:
-            raise JudgeLostError("it ended")
+            raise TesterLostError("it ended")
         content += chunk
     return bytes(content)
 
 
-_judges: dict[tuple[int, str], Resident] = {}  # by process and sandbox: a fork must not share one
+_testers: dict[tuple[int, str], Resident] = {}  # by process and sandbox: a fork must not share one
 _lock = threading.Lock()
 
 
 def _hand_over(sandbox: Sandbox, *descriptors: int) -> None:
-    """Give a task's sockets to this process's judge; where it was lost, to a new one."""
+    """Give a task's sockets to this process's tester; where it was lost, to a new one."""
     key = (os.getpid(), sandbox.name)
     with _lock:
         for is_last in (False, True):
-            judge = _judges.get(key)
-            if judge is None or not judge.is_running:
-                judge = _judges[key] = _start_judge(sandbox)
+            tester = _testers.get(key)
+            if tester is None or not tester.is_running:
+                tester = _testers[key] = _start_tester(sandbox)
             try:
-                socket.send_fds(judge.socket, [b"task"], list(descriptors))
+                socket.send_fds(tester.socket, [b"task"], list(descriptors))
                 return
             except OSError as error:
-                judge.close()
-                del _judges[key]
+                tester.close()
+                del _testers[key]
                 if is_last:
-                    raise JudgeLostError(f"{error}; {judge.described()}") from error
+                    raise TesterLostError(f"{error}; {tester.described()}") from error
 
 
-def _start_judge(sandbox: Sandbox) -> Resident:
-    source = script("python_values", "python_comparison", "python_channels", "python_judge")
+def _start_tester(sandbox: Sandbox) -> Resident:
+    source = script("python_values", "python_comparison", "python_channels", "python_tester")
 
     def command(fd: int) -> Command:
         argv = (binary("python3"), "-I", "-c", source, str(fd))
@@ -204,13 +204,13 @@ def _start_judge(sandbox: Sandbox) -> Resident:
     return Resident(sandbox, command, socket.SOCK_SEQPACKET)
 
 
-def close_judges() -> None:
-    """End the judges of this process; the next program starts another."""
+def close_testers() -> None:
+    """End the testers of this process; the next program starts another."""
     with _lock:
-        for pid, name in list(_judges):
-            judge = _judges.pop((pid, name))
+        for pid, name in list(_testers):
+            tester = _testers.pop((pid, name))
             if pid == os.getpid():
-                judge.close()
+                tester.close()
 
 
-atexit.register(close_judges)
+atexit.register(close_testers)

@@ -1,4 +1,4 @@
-"""Runs in a sandbox of its own: judges Python functions that live in other sandboxes.
+"""Tester of Python functions: runs in a sandbox of its own, the functions live in others.
 
 It holds no program, only sockets to them: each task comes with one socket to the program's process and one to the
 worker that asked. A process is forked for each task, so that what one program's replies do to it never reaches the
@@ -82,7 +82,7 @@ def record_outputs(program: Program, task: dict[str, Any]) -> dict[str, Any]:
     return {"outputs": ["list", outputs], "seconds": seconds}
 
 
-def judge(worker: Worker, program: Program) -> None:
+def test_program(worker: Worker, program: Program) -> None:
     """Read the task, put the program through each of its parts and tell the verdicts."""
     task = worker.read_task()
     resource.setrlimit(resource.RLIMIT_CPU, (task["cpu_s"], task["cpu_s"] + 1))
@@ -105,15 +105,15 @@ def judge(worker: Worker, program: Program) -> None:
 
 
 def main() -> None:
-    """Fork a judge for each task that comes, until the worker is gone; tell the worker of one that died."""
+    """Fork a tester for each task that comes, until the worker is gone; tell the worker of one that died."""
     if ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0) != 0:
         raise OSError("prctl(PR_SET_DUMPABLE)")
     control = socket.socket(fileno=int(sys.argv[1]))
-    judges: dict[int, tuple[int, int]] = {}  # by pidfd: process id and the socket to the worker
+    testers: dict[int, tuple[int, int]] = {}  # by pidfd: process id and the socket to the worker
     while True:
-        for ready in select.select([control.fileno(), *judges], [], [])[0]:
+        for ready in select.select([control.fileno(), *testers], [], [])[0]:
             if ready != control.fileno():
-                _bury(*judges.pop(ready), ready)
+                _bury(*testers.pop(ready), ready)
                 continue
             message, (*sockets,), _, _ = socket.recv_fds(control, 1, 2)
             if not message:
@@ -121,19 +121,19 @@ def main() -> None:
             pid = os.fork()
             if pid == 0:
                 control.close()
-                for pidfd, (_, other) in judges.items():  # another task is none of this one's business
+                for pidfd, (_, other) in testers.items():  # another task is none of this one's business
                     os.close(pidfd)
                     os.close(other)
-                _judge_and_exit(*sockets)
+                _test_and_exit(*sockets)
             os.close(sockets[1])
-            judges[os.pidfd_open(pid)] = pid, sockets[0]
+            testers[os.pidfd_open(pid)] = pid, sockets[0]
 
 
-def _judge_and_exit(to_worker: int, to_program: int) -> None:
+def _test_and_exit(to_worker: int, to_program: int) -> None:
     code = 1
     try:
         worker = Worker(to_worker)
-        judge(worker, Program(to_program, worker))
+        test_program(worker, Program(to_program, worker))
         code = 0
     finally:
         os._exit(code)

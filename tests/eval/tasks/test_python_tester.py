@@ -1,4 +1,4 @@
-"""Values between a program and its judge, and the comparison of answers."""
+"""Values between a program and its tester, and the comparison of answers."""
 
 import decimal
 import fractions
