@@ -118,7 +118,7 @@ def scan(
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Before training: how well the base model knows the data, and whether that speaks for SFT, DFT or a mixture.
+    """Before training: how well the base model knows the data, and whether that suggests SFT, DFT or a mixture.
 
     Formats: messages, conversations (sharegpt), instruction/input/output, prompt/response, query/response, text;
     images in `images`. Writes scan.json, scan.jsonl and scan.png.
@@ -127,8 +127,8 @@ def scan(
 
     if chat and completion:
         raise ConflictError("--chat and --completion; one is accepted.")
-    protocol: Literal["chat", "completion"] | None = "chat" if chat else "completion" if completion else None
-    settings = ScanSettings(model, tuple(data), out, samples, max_length, batch_size, dtype, device, seed, protocol)
+    interface: Literal["chat", "completion"] | None = "chat" if chat else "completion" if completion else None
+    settings = ScanSettings(model, tuple(data), out, samples, max_length, batch_size, dtype, device, seed, interface)
     result = run_scan(settings)
     if as_json:
         _print_json(result)

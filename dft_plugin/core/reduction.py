@@ -27,7 +27,7 @@ class LossOutput:
         token_weight: The objective's weight w_t (before `token_scale`), same shape and dtype; 0 where ignored.
         token_is_top: Whether no other token was likelier than the target, bool, same shape; False where ignored.
         num_tokens: Number of kept tokens in this call.
-        kept: True where a token was kept, the shape of `token_nll`.
+        loss_mask: True where a token was kept, the shape of `token_nll`.
         plain_loss: What plain training would report for the same call, `sum token_scale * nll / num_items`;
             scalar, detached.
         token_entropy: Entropy over the vocabulary in nats, like `token_nll`; None unless the objective needed it.
@@ -40,7 +40,7 @@ class LossOutput:
     token_weight: Tensor
     token_is_top: Tensor
     num_tokens: int
-    kept: Tensor
+    loss_mask: Tensor
     plain_loss: Tensor
     token_entropy: Tensor | None = None
     token_kl: Tensor | None = None
@@ -65,7 +65,7 @@ class KeptTokens(NamedTuple):
     Attributes:
         rows: Flat positions whose prediction is scored, int64, shape (N,): rows of `logits.view(-1, V)`.
         targets: Their next tokens, int64, shape (N,).
-        kept: Mask over the labels' own shape (..., T), True at `rows`.
+        loss_mask: Mask over the labels' own shape (..., T), True at `rows`.
         is_shifted: Whether position t predicts label t + 1.
         divisor: What the summed token losses are divided by.
         segments: Number of each kept token's sequence, from 0, int64, shape (N,); None where it was not asked for.
@@ -74,7 +74,7 @@ class KeptTokens(NamedTuple):
 
     rows: Tensor
     targets: Tensor
-    kept: Tensor
+    loss_mask: Tensor
     is_shifted: bool
     divisor: float
     segments: Tensor | None = None
@@ -82,9 +82,9 @@ class KeptTokens(NamedTuple):
 
     def select(self, values: Tensor, name: str) -> Tensor:
         """Values of the kept targets, shape (N,), from a tensor aligned with the labels (..., T)."""
-        if values.shape != self.kept.shape:
+        if values.shape != self.loss_mask.shape:
             raise InputError(
-                f"{name} has shape {tuple(values.shape)}, the labels {tuple(self.kept.shape)}; they must be equal."
+                f"{name} has shape {tuple(values.shape)}, the labels {tuple(self.loss_mask.shape)}; they must be equal."
             )
         shifted = _shift_left(values, fill=0) if self.is_shifted else values
         return shifted.reshape(-1).index_select(0, self.rows)
@@ -120,7 +120,7 @@ class KeptTokens(NamedTuple):
             token_weight=self._spread(weight),
             token_is_top=self._spread(is_top).bool(),
             num_tokens=self.rows.numel(),
-            kept=self._trim(self.kept),
+            loss_mask=self._trim(self.loss_mask),
             plain_loss=(nll if scale is None else nll * scale).sum() / self.divisor,
             token_entropy=None if entropy is None else self._spread(entropy),
             token_kl=None if kl is None else self._spread(kl.detach()),
@@ -128,9 +128,9 @@ class KeptTokens(NamedTuple):
         )
 
     def _spread(self, values: Tensor) -> Tensor:
-        flat = torch.zeros(self.kept.numel(), dtype=torch.float32, device=self.kept.device)
+        flat = torch.zeros(self.loss_mask.numel(), dtype=torch.float32, device=self.loss_mask.device)
         flat[self.rows] = values.float()
-        return self._trim(flat.view(self.kept.shape))
+        return self._trim(flat.view(self.loss_mask.shape))
 
     def _trim(self, values: Tensor) -> Tensor:
         return values[..., :-1] if self.is_shifted else values

@@ -1,4 +1,4 @@
-"""Textbook float64 losses and gradients: slow, explicit, and independent of the code they judge."""
+"""Textbook float64 losses and gradients: slow, explicit, and independent of the code they check."""
 
 from __future__ import annotations
 

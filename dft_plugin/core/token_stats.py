@@ -65,9 +65,10 @@ class TokenStats:
         """
         if routes is not None and not num_routes:
             raise InputError("routes were given without num_routes; pass how many routes the run has.")
-        mask = output.kept.reshape(-1)
+        mask = output.loss_mask.reshape(-1)
         kept, nll, weight, top = (
-            x.reshape(-1).double() for x in (output.kept, output.token_nll, output.token_weight, output.token_is_top)
+            x.reshape(-1).double()
+            for x in (output.loss_mask, output.token_nll, output.token_weight, output.token_is_top)
         )
         p = (-nll).exp() * kept
         low = kept * (weight < LOW_WEIGHT)

@@ -1,4 +1,4 @@
-"""A small tokenizer of Qwen's kind, made from the texts at hand."""
+"""A small tokenizer of Qwen's kind, made from the given texts."""
 
 from __future__ import annotations
 

@@ -131,7 +131,7 @@ def _skill_section(scored: Sequence[SeedResults], recipe: Recipe) -> Section:
             "temperature 1.",
             "Cross-entropy asks SFT to slip as often as its teachers; the model's first choice mostly stays right, so "
             "greedy decoding hides most of that. DFT weighs each token by the probability the model gives it and so "
-            "hardly hears the slips, which the base model finds unlikely.",
+            "gives almost no gradient to the slips, which the base model finds unlikely.",
         ),
         (score_table(scored, "addition", ADDITION_ARMS), difference_table(scored, "addition", ADDITION_ARMS)),
     )
@@ -142,7 +142,7 @@ def _facts_section(scored: Sequence[SeedResults], recipe: Recipe) -> Section:
         "New knowledge: made-up facts",
         (
             f"The base model knows the form of such facts, not these {recipe.num_new_facts}. The right word is "
-            "improbable before it is learned: the tokens DFT hardly hears are the ones that had to be learned. "
+            "improbable before it is learned: DFT gives almost no gradient to the very tokens that had to be learned. "
             "Use SFT, or another objective, for new knowledge.",
         ),
         (score_table(scored, "facts", FACT_ARMS), difference_table(scored, "facts", FACT_ARMS)),
@@ -195,7 +195,7 @@ def _agreement_section(scored: Sequence[SeedResults], plan: SeedPlan, trained: M
     tokens = {
         True: "Both logged the same token ids and labels for the first example.",
         False: "Their logs show DIFFERENT token ids or labels for the first example: the curves are not comparable.",
-        None: "Token ids could not be read from their logs; the agreement of the first losses speaks for them.",
+        None: "Token ids could not be read from their logs; the evidence is that the first losses agree.",
     }[first.same_first_example]
     text = (
         "DFT was trained twice from the same base model on the same file in the same order: by "
@@ -231,4 +231,4 @@ def _commands(plan: SeedPlan, command: str) -> tuple[str, ...]:
     arms = [arm for arm in (plan.arm("dft"), plan.arm("dft_ms_swift")) if arm is not None]
     notes = {"llamafactory": "in the LLaMA-Factory environment", "ms_swift": "in the ms-swift environment"}
     alone = [f"CUDA_VISIBLE_DEVICES= {arm.rerun_command()}  # {notes[arm.framework]}" for arm in arms]
-    return (command, "# one arm by hand, from the output folder, after the demo", *alone)
+    return (command, "# one arm alone, from the output folder, after the demo", *alone)

@@ -1,8 +1,8 @@
 """Rows as token ids and labels, the way they would be trained.
 
 Each part of a text, prompt or response, is tokenized on its own and the parts are joined, as LLaMA-Factory and
-ms-swift do. Only texts of templates with generation markers are tokenized whole, because that is what the markers
-speak of.
+ms-swift do. Only texts of templates with generation markers are tokenized whole, because the markers
+refer to it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from dft_plugin.encoding.row_formats import CONVERSATIONS, Row
 from dft_plugin.errors import ConfigError, InputError
 
 IGNORED = -100
-Protocol = Literal["chat", "completion"]
+Interface = Literal["chat", "completion"]
 Status = Literal["ok", "no_target", "too_long"]
 
 
@@ -46,8 +46,8 @@ class Sample:
     tensors: dict[str, Tensor] = field(default_factory=dict)
 
 
-def choose_protocol(asked: Protocol | None, datasets: Sequence[Dataset], template: str | None) -> Protocol:
-    """The protocol that was asked for, or chat where that is certain.
+def choose_interface(asked: Interface | None, datasets: Sequence[Dataset], template: str | None) -> Interface:
+    """The interface that was asked for, or chat where that is certain.
 
     Raises:
         ConfigError: it is not, or it cannot be done.
@@ -77,19 +77,19 @@ class Encoder:
     Args:
         tokenizer: A transformers tokenizer.
         processor: The processor of an image model, or None.
-        protocol: How texts are put together.
+        interface: How texts are put together.
         max_length: Most tokens of a sample; what is longer is cut at the end.
     """
 
-    def __init__(self, tokenizer: Any, processor: Any, protocol: Protocol, max_length: int) -> None:
+    def __init__(self, tokenizer: Any, processor: Any, interface: Interface, max_length: int) -> None:
         self._tokenizer = tokenizer
         self._processor = processor
         self._max_length = max_length
-        self._start = _start_tokens(tokenizer) if protocol == "completion" else []
+        self._start = _start_tokens(tokenizer) if interface == "completion" else []
         self._template: ChatTemplate | None = None
-        if protocol == "chat":
+        if interface == "chat":
             template = chat_template_of(tokenizer, processor)
-            assert template is not None  # choose_protocol made sure
+            assert template is not None  # choose_interface made sure
             self._template = ChatTemplate(tokenizer, template, has_parts=processor is not None)
 
     def encode(self, row: Row) -> Sample:

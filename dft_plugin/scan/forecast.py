@@ -1,4 +1,4 @@
-"""Suggested loss, judged by how well the base model knows the data already: a rule of thumb, and said so.
+"""Suggested loss, from how well the base model knows the data already: a rule of thumb, labelled as one.
 
 After the model-capability continuum of arXiv 2510.00526: where the model's prior is strong, objectives that lean
 on it (DFT) win; where it is weak, plain NLL wins; in between nothing wins everywhere. The paper orders tasks by the
@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dft_plugin.errors import InputError
-from dft_plugin.scan.suggested_loss import Paste, paste_one, paste_route
+from dft_plugin.scan.suggested_loss import SuggestedLoss, suggest_one, suggest_route
 from dft_plugin.scan.tally import FORMAT_CLASSES, SCAN_CLASSES, SUMS, Sums
 
 STRONG_MEAN_P = 0.65
@@ -51,7 +51,7 @@ class Forecast:
 
     Attributes:
         verdict: sft, dft, mix or route.
-        paste: The settings that carry it out.
+        suggested: The settings that carry it out.
         reason: What was measured and what follows.
         stability: Share of resamples with the same settings.
         num_samples: How many samples it rests on.
@@ -59,7 +59,7 @@ class Forecast:
     """
 
     verdict: str
-    paste: Paste
+    suggested: SuggestedLoss
     reason: str
     stability: float
     num_samples: int
@@ -77,7 +77,7 @@ class Forecast:
         too_few = f" Fewer than {MIN_SAMPLES} samples: low, however stable." if self.smallest < MIN_SAMPLES else ""
         return {
             "verdict": self.verdict,
-            **self.paste.record(),
+            **self.suggested.record(),
             "reason": self.reason,
             "confidence": self.confidence,
             "confidence_reason": f"{self.stability:.1%} of {NUM_RESAMPLES} resamples give the same settings.{too_few}",
@@ -107,30 +107,30 @@ def forecast(
     all_same: NDArray[np.bool_] = np.ones(NUM_RESAMPLES, dtype=bool)
     for name, sums in samples.items():
         total = sums.sum(0)
-        codes[name] = int(_judge(total))
+        codes[name] = int(_decide(total))
         num_samples = len(sums)
         draws = rng.multinomial(num_samples, np.full(num_samples, 1 / num_samples), size=NUM_RESAMPLES)
         resampled = (draws @ sums.reshape(num_samples, -1)).reshape(NUM_RESAMPLES, *total.shape)
-        is_same = _judge(resampled) == codes[name]
+        is_same = _decide(resampled) == codes[name]
         all_same &= is_same
         objective, is_eos, is_template = _read(codes[name])
         ends = end_tokens[name] if is_eos else []
         starved += [token for token in ends if token not in starved]
-        paste = paste_one(objective, starved_ends=ends, is_template_starved=is_template)
+        suggested = suggest_one(objective, starved_ends=ends, is_template_starved=is_template)
         reason = _reason(name, total, codes[name])
-        each[name] = Forecast(objective, paste, reason, float(is_same.mean()), num_samples, num_samples)
+        each[name] = Forecast(objective, suggested, reason, float(is_same.mean()), num_samples, num_samples)
     counts = [len(sums) for sums in samples.values()]
     objectives = {name: _read(code)[0] for name, code in codes.items()}
     is_template = any(_read(code)[2] for code in codes.values())
     if len(set(objectives.values())) == 1:
         verdict = next(iter(objectives.values()))
-        paste = paste_one(verdict, starved_ends=starved, is_template_starved=is_template)
+        suggested = suggest_one(verdict, starved_ends=starved, is_template_starved=is_template)
         reason = " ".join(one.reason for one in each.values())
     else:
         verdict = "route"
-        paste = paste_route(objectives, starved_ends=starved, is_template_starved=is_template)
+        suggested = suggest_route(objectives, starved_ends=starved, is_template_starved=is_template)
         reason = "The datasets differ, so each gets its own. " + " ".join(one.reason for one in each.values())
-    return Forecast(verdict, paste, reason, float(all_same.mean()), sum(counts), min(counts)), each
+    return Forecast(verdict, suggested, reason, float(all_same.mean()), sum(counts), min(counts)), each
 
 
 def _content(sums: Sums) -> dict[str, Sums]:
@@ -146,7 +146,7 @@ def _mean_p(sums: Sums, name: str) -> Sums:
         return np.asarray(row[..., SUMS.index("sum_p")] / row[..., SUMS.index("num_tokens")])
 
 
-def _judge(sums: Sums) -> NDArray[np.int64]:
+def _decide(sums: Sums) -> NDArray[np.int64]:
     """The verdict as a number, for sums of shape (..., classes, columns)."""
     content = _content(sums)
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -167,7 +167,9 @@ def _read(code: int) -> tuple[str, bool, bool]:
 def _reason(name: str, total: Sums, code: int) -> str:
     content = {key: float(value) for key, value in _content(total).items()}
     if not content["num_tokens"]:
-        raise InputError(f"dataset {name!r}: its responses hold nothing but end and template tokens; nothing to judge.")
+        raise InputError(
+            f"dataset {name!r}: its responses hold nothing but end and template tokens; nothing to decide by."
+        )
     mean_p, ignored = content["sum_p"] / content["num_tokens"], content["num_low"] / content["num_tokens"]
     found = f"{name}: mean p of the content is {mean_p:.2f}, and {ignored:.0%} of it has p < 0.05"
     weak = f"mean p <= {WEAK_MEAN_P} or at least {MANY_IGNORED_SHARE:.0%}"

@@ -73,7 +73,7 @@ def read_model_files(name: str, *, with_images: bool) -> ModelFiles:
 
     Raises:
         MissingPrerequisiteError: no such model.
-        ConfigError: not a model that can be scanned, or images for a model without eyes.
+        ConfigError: not a model that can be scanned, or images for a text-only model.
     """
     from transformers import AutoConfig, AutoTokenizer
     from transformers.models.auto.modeling_auto import (

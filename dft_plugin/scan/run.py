@@ -1,4 +1,4 @@
-"""`dft scan`: how well the base model knows the data already, and which objective that speaks for."""
+"""`dft scan`: how well the base model knows the data already, and which objective that suggests."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from dft_plugin.scan.model import Dtype, ModelFiles, choose_device, read_model_f
 from dft_plugin.scan.store import ScanStore
 
 if TYPE_CHECKING:
-    from dft_plugin.encoding.encoder import Encoder, Protocol, Sample
+    from dft_plugin.encoding.encoder import Encoder, Interface, Sample
     from dft_plugin.scan.model import ScanModel
 
 NOTES = (
@@ -39,7 +39,7 @@ class ScanSettings:
         dtype: What the model computes in.
         device: Where.
         seed: Of the sample and of the resampling.
-        protocol: chat or completion; None for chat where that is certain.
+        interface: chat or completion; None for chat where that is certain.
     """
 
     model: str
@@ -51,11 +51,11 @@ class ScanSettings:
     dtype: Dtype = "auto"
     device: Literal["auto", "cpu", "cuda"] = "auto"
     seed: int = 0
-    protocol: Protocol | None = None
+    interface: Interface | None = None
 
 
 def run_scan(settings: ScanSettings) -> dict[str, Any]:
-    """Measure what is not measured yet, judge, write `scan.json` and `scan.png`.
+    """Measure what is not measured yet, decide, write `scan.json` and `scan.png`.
 
     Returns:
         The content of `scan.json`.
@@ -69,13 +69,13 @@ def run_scan(settings: ScanSettings) -> dict[str, Any]:
     with_images = any(row.images for dataset in datasets for row in dataset.rows)
     require_packages(with_images=with_images)
     from dft_plugin.encoding.chat_template import chat_template_of
-    from dft_plugin.encoding.encoder import Encoder, choose_protocol
+    from dft_plugin.encoding.encoder import Encoder, choose_interface
 
     device = choose_device(settings.device)
     files = read_model_files(settings.model, with_images=with_images)
-    protocol = choose_protocol(settings.protocol, datasets, chat_template_of(files.tokenizer, files.processor))
-    encoder = Encoder(files.tokenizer, files.processor, protocol, settings.max_length)
-    store = ScanStore(settings.out, _config(settings, datasets, files, protocol, device))
+    interface = choose_interface(settings.interface, datasets, chat_template_of(files.tokenizer, files.processor))
+    encoder = Encoder(files.tokenizer, files.processor, interface, settings.max_length)
+    store = ScanStore(settings.out, _config(settings, datasets, files, interface, device))
     try:
         rows = [row for dataset in datasets for row in draw(dataset, settings.samples, settings.seed)]
         missing = [row for row in rows if row.key not in store.records]
@@ -94,7 +94,7 @@ def draw(dataset: Dataset, count: int, seed: int) -> list[Row]:
 
 
 def _config(
-    settings: ScanSettings, datasets: Sequence[Dataset], files: ModelFiles, protocol: str, device: str
+    settings: ScanSettings, datasets: Sequence[Dataset], files: ModelFiles, interface: str, device: str
 ) -> dict[str, Any]:
     """Everything that decides the numbers; how many rows go at a time does not."""
     return {
@@ -106,7 +106,7 @@ def _config(
         "dtype": settings.dtype,
         "device": device,
         "seed": settings.seed,
-        "protocol": protocol,
+        "protocol": interface,
     }
 
 

@@ -16,7 +16,7 @@ TEMPLATE_FLOOR = 0.1
 
 
 @dataclass(frozen=True)
-class Paste:
+class SuggestedLoss:
     """One loss.
 
     Attributes:
@@ -44,7 +44,7 @@ class Paste:
         }
 
 
-def paste_one(objective: str, *, starved_ends: Sequence[str], is_template_starved: bool) -> Paste:
+def suggest_one(objective: str, *, starved_ends: Sequence[str], is_template_starved: bool) -> SuggestedLoss:
     """One objective for everything.
 
     Args:
@@ -53,10 +53,12 @@ def paste_one(objective: str, *, starved_ends: Sequence[str], is_template_starve
         is_template_starved: Whether template tokens need a floor.
     """
     options: dict[str, Any] = {"alpha": MIX_ALPHA} if objective == "mix" else {}
-    return Paste(objective, {**options, **_format_options(starved_ends, is_template_starved)})
+    return SuggestedLoss(objective, {**options, **_format_options(starved_ends, is_template_starved)})
 
 
-def paste_route(objectives: Mapping[str, str], *, starved_ends: Sequence[str], is_template_starved: bool) -> Paste:
+def suggest_route(
+    objectives: Mapping[str, str], *, starved_ends: Sequence[str], is_template_starved: bool
+) -> SuggestedLoss:
     """Each dataset by its own objective.
 
     Every dataset is named and there is no rule for others: the trainer then refuses a dataset that was not
@@ -64,7 +66,7 @@ def paste_route(objectives: Mapping[str, str], *, starved_ends: Sequence[str], i
     """
     route = {"by": "dataset", "rules": dict(objectives)}
     loss_type = next(name for name in ("dft", "mix", "sft") if name in objectives.values())
-    return Paste(loss_type, {"route": route, **_format_options(starved_ends, is_template_starved)})
+    return SuggestedLoss(loss_type, {"route": route, **_format_options(starved_ends, is_template_starved)})
 
 
 def _format_options(starved_ends: Sequence[str], is_template_starved: bool) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """The frameworks' own command lines for an arm: `llamafactory-cli train` and `swift sft`.
 
-Every arm leaves behind what is needed to run it again by hand: `train.yaml` or `train.sh`, with paths
+Every arm leaves behind what is needed to run it again alone: `train.yaml` or `train.sh`, with paths
 relative to the study's folder.
 """
 

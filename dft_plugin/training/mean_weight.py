@@ -21,7 +21,7 @@ class MeanWeight:
 
     def add(self, output: LossOutput) -> None:
         """Count one micro-batch; its weights are already divided by `value`."""
-        sums = torch.stack([output.token_weight.double().sum() * self.value, output.kept.double().sum()])
+        sums = torch.stack([output.token_weight.double().sum() * self.value, output.loss_mask.double().sum()])
         self._sums = sums if self._sums is None else self._sums + sums
 
     def end_step(self, device: torch.device | str) -> None:

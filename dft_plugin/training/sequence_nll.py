@@ -33,7 +33,7 @@ class StepSequences:
                 None where each row is one sequence.
         """
         nll = output.token_nll.reshape(-1, output.token_nll.shape[-1]).double()
-        kept = output.kept.reshape(nll.shape).double()
+        kept = output.loss_mask.reshape(nll.shape).double()
         if segments is None:
             sequence = torch.zeros_like(nll, dtype=torch.int64)
         else:

@@ -1,1 +1,1 @@
-"""Evaluation: models as black boxes, scores one can trust."""
+"""Evaluation: models as black boxes, scores that can be trusted."""

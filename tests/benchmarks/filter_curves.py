@@ -97,7 +97,7 @@ def curve(
         if (step + 1) % args.every == 0:
             with torch.no_grad():
                 output = step_loss(base, held_out, None)
-            nll = output.token_nll[output.kept]
+            nll = output.token_nll[output.loss_mask]
             found["held_out_p"].append(float((-nll).exp().mean()))
             found["held_out_nll"].append(float(nll.mean()))
     return found

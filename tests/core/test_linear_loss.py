@@ -121,9 +121,9 @@ def test_every_field_equals_that_of_logits_loss(shift):
     plain = logits_loss(batch.hidden @ batch.weight.T + batch.bias, batch.labels, **options)
     assert fused.token_nll.shape == (2, 3, T - shift)
     assert fused.token_nll.dtype == fused.token_weight.dtype == torch.float32
-    for field in ("loss", "token_nll", "token_weight", "kept", "plain_loss"):
+    for field in ("loss", "token_nll", "token_weight", "loss_mask", "plain_loss"):
         torch.testing.assert_close(getattr(fused, field), getattr(plain, field))
-    assert fused.num_tokens == plain.num_tokens == int(fused.kept.sum())
+    assert fused.num_tokens == plain.num_tokens == int(fused.loss_mask.sum())
 
 
 def test_entropy_is_computed_only_where_an_objective_needs_it():

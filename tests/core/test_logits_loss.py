@@ -157,7 +157,7 @@ def test_outputs_are_float32_detached_and_zero_where_ignored():
     for values in (output.token_nll, output.token_weight):
         assert values.dtype == torch.float32 and not values.requires_grad and values.shape == (2, 5)
         assert not values[labels[:, 1:] == IGNORE].any()
-    kept = output.kept
+    kept = output.loss_mask
     torch.testing.assert_close(output.token_weight[kept], (-output.token_nll[kept]).exp())
     assert output.num_tokens == int(kept.sum()) and output.loss.dtype == torch.float32
 

@@ -4,7 +4,7 @@ import pytest
 
 from dft_plugin.demo.bpe_tokenizer import make_bpe_tokenizer
 from dft_plugin.encoding.datasets import Dataset
-from dft_plugin.encoding.encoder import Encoder, choose_protocol
+from dft_plugin.encoding.encoder import Encoder, choose_interface
 from dft_plugin.encoding.row_formats import Row, Turn
 from dft_plugin.errors import ConfigError, InputError
 from tests.integrations.tiny import VOCAB_SIZE
@@ -30,8 +30,8 @@ def row(*turns, text=""):
     return Row("toy", "id", tuple(turns), text, (), "line 1")
 
 
-def encode(tokenizer, a_row, protocol="chat", max_length=512):
-    return Encoder(tokenizer, None, protocol, max_length).encode(a_row)
+def encode(tokenizer, a_row, interface="chat", max_length=512):
+    return Encoder(tokenizer, None, interface, max_length).encode(a_row)
 
 
 def ids_and_labels(tokenizer, *parts):
@@ -117,14 +117,14 @@ def dataset(name):
     return Dataset("d", Path("d.json"), "", name, ())
 
 
-def test_protocol_is_never_guessed():
-    assert choose_protocol(None, [dataset("messages"), dataset("sharegpt")], "template") == "chat"
-    assert choose_protocol("completion", [dataset("text")], None) == "completion"
+def test_interface_is_never_guessed():
+    assert choose_interface(None, [dataset("messages"), dataset("sharegpt")], "template") == "chat"
+    assert choose_interface("completion", [dataset("text")], None) == "completion"
     with pytest.raises(ConfigError, match=r"d\.json are 'alpaca', not conversations; .*--chat .* or --completion"):
-        choose_protocol(None, [dataset("messages"), dataset("alpaca")], "template")
+        choose_interface(None, [dataset("messages"), dataset("alpaca")], "template")
     with pytest.raises(ConfigError, match="no chat template; say how"):
-        choose_protocol(None, [dataset("messages")], None)
+        choose_interface(None, [dataset("messages")], None)
     with pytest.raises(ConfigError, match="--chat: the tokenizer has no chat template"):
-        choose_protocol("chat", [dataset("messages")], None)
+        choose_interface("chat", [dataset("messages")], None)
     with pytest.raises(ConfigError, match="plain text have no turns"):
-        choose_protocol("chat", [dataset("text")], "template")
+        choose_interface("chat", [dataset("text")], "template")

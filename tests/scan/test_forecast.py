@@ -48,7 +48,7 @@ def forecast(samples, *, seed, ends=("eos",)):
 def test_one_dataset(options, verdict, loss_config):
     overall, each = forecast({"d": samples(**options)}, seed=0)
     assert overall.verdict == each["d"].verdict == verdict
-    assert overall.paste.loss_type == verdict and overall.paste.loss_config == loss_config
+    assert overall.suggested.loss_type == verdict and overall.suggested.loss_config == loss_config
     assert overall.confidence == "high" and overall.stability == 1.0
     assert "2510.00526" in overall.record()["heuristic"] and "d: mean p" in overall.reason
 
@@ -56,31 +56,31 @@ def test_one_dataset(options, verdict, loss_config):
 def test_datasets_that_differ_are_routed():
     overall, each = forecast({"sums": samples(p=0.9, eos_p=0.01), "facts": samples(p=0.2)}, seed=0)
     assert overall.verdict == "route" and [each[name].verdict for name in each] == ["dft", "sft"]
-    assert overall.paste.loss_config == {
+    assert overall.suggested.loss_config == {
         "route": {"by": "dataset", "rules": {"sums": "dft", "facts": "sft"}},
         "full_weight_tokens": ["eos"],
     }
     record = overall.record()
     pasted = yaml.safe_load(record["yaml"])
-    assert pasted == {"loss_type": "dft", "loss_config": overall.paste.loss_config}
+    assert pasted == {"loss_type": "dft", "loss_config": overall.suggested.loss_config}
     words = shlex.split(record["ms_swift"])
-    assert words[:2] == ["--loss_type", "dft"] and json.loads(words[3]) == overall.paste.loss_config
+    assert words[:2] == ["--loss_type", "dft"] and json.loads(words[3]) == overall.suggested.loss_config
 
 
 def test_a_route_without_dft_names_one_of_its_objectives():
     overall, _ = forecast({"middle": samples(p=0.5), "facts": samples(p=0.2)}, seed=0)
-    assert overall.verdict == "route" and overall.paste.loss_type == "mix"
+    assert overall.verdict == "route" and overall.suggested.loss_type == "mix"
 
 
 def test_an_end_token_that_is_not_the_tokenizers_own_is_named():
     overall, _ = forecast({"d": samples(p=0.8, eos_p=0.01)}, seed=0, ends=["<|im_end|>"])
-    assert overall.paste.loss_config == {"full_weight_tokens": ["<|im_end|>"]}
+    assert overall.suggested.loss_config == {"full_weight_tokens": ["<|im_end|>"]}
 
 
 def test_what_the_trainer_accepts():
     for p in (0.1, 0.5, 0.9):
-        paste = forecast({"d": samples(p=p)}, seed=0)[0].paste
-        LossConfig.parse(paste.loss_type, paste.loss_config)
+        suggested = forecast({"d": samples(p=p)}, seed=0)[0].suggested
+        LossConfig.parse(suggested.loss_type, suggested.loss_config)
 
 
 def test_few_samples_are_never_sure():

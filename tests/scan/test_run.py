@@ -114,7 +114,7 @@ def test_numbers_of_a_chat(model, chats, tmp_path):
 
 
 def test_numbers_of_plain_text(model, texts, tmp_path):
-    result = run_scan(settings(model, texts, out=tmp_path / "out", protocol="completion"))
+    result = run_scan(settings(model, texts, out=tmp_path / "out", interface="completion"))
     p, _ = teacher_forced(model, texts, lambda row: "", lambda row: row["text"] + "<|im_end|>")
     check_numbers(result["datasets"]["texts"], p)
 
@@ -192,7 +192,7 @@ def test_refusals(model, chats, texts, tmp_path):
         run_scan(settings(model, chats, out=tmp_path / "b", max_length=3))
     pictures = write(tmp_path / "p.jsonl", [{"query": "<image>q", "response": "a", "images": ["x.png"]}])
     with pytest.raises(ConfigError, match="takes none"):
-        run_scan(settings(model, pictures, out=tmp_path / "c", protocol="chat"))
+        run_scan(settings(model, pictures, out=tmp_path / "c", interface="chat"))
 
 
 def test_missing_weights_are_refused(chats, tmp_path):

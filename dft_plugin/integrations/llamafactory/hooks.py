@@ -149,7 +149,7 @@ def _extend_parser(module: ModuleType) -> None:
 
 
 def _refuse_conflicts(model_args: Any, training_args: Any, finetuning_args: Any) -> None:
-    """Contradictions across argument groups; each would silently train another loss."""
+    """Contradictions across argument groups; each would train another loss without a word."""
     loss_type = finetuning_args.loss_type
     if training_args.label_smoothing_factor:
         raise ConflictError(

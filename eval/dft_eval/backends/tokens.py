@@ -84,7 +84,7 @@ def end_token_ids(tokenizer: Any) -> list[int]:
 
 
 def check_lengths(lengths: Sequence[tuple[Request, int]], limit: int | None) -> None:
-    """Say once that answers have less room than was asked for.
+    """Log once that answers have less room than was asked for.
 
     Args:
         lengths: Requests with the tokens of their prompts.

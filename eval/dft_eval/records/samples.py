@@ -51,7 +51,7 @@ def answer_key(answer: Answer) -> Key:
 
 
 def read_answers(path: Path, known_ids: Collection[str] | None, texts: Sequence[str] = TEXTS) -> list[Answer]:
-    """Read every answer of a file somebody else made.
+    """Read every answer of a file that was made elsewhere.
 
     Args:
         path: The JSONL file. Lines that repeat an earlier one exactly are ignored, with their count.

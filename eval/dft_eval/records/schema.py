@@ -69,7 +69,7 @@ class Answer:
         completion: Text after the prompt.
         program: Complete source, with nothing to be added.
         response: The response text to grade (`answer` in a file).
-        finish_reason: `length` where the model ran into its limit; None where nobody recorded it.
+        finish_reason: `length` where the model ran into its limit; None where it was not recorded.
     """
 
     sample_id: Annotated[str, Field(min_length=1)]

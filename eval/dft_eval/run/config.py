@@ -65,7 +65,7 @@ class EvalConfig(BaseModel):
         return {self.out: self.model or ""}
 
     def settings_of(self, task: type[Task]) -> TaskSettings:
-        """Return what a benchmark is told of this configuration."""
+        """Return a benchmark's part of this configuration."""
         interface = self._interface_of(task)
         return TaskSettings(self.backend, interface, self.sampling, tuple(self.arms().values()), self.vision)
 

@@ -135,7 +135,7 @@ def _download(file: DataFile, target: Path, task_name: str) -> None:
         if digest != file.digest:
             raise WrongDataError(
                 f"{file.url} delivered {file.algorithm} {digest}; {file.digest} is accepted. Nothing was kept: the "
-                "source changed, or something on the way answered in its place."
+                "source changed, or another server answered in its place."
             )
         temporary.replace(target)
     except OSError as error:  # what urllib raises is one, too

@@ -33,7 +33,7 @@ def summarise_run(
 
     Args:
         task: The benchmark.
-        samples: All that were to be asked, also those nobody did.
+        samples: All that were to be asked, also those that were not.
         answers: What is in `generations.jsonl`.
         scores: What is in `scores.jsonl`.
         num_repeats: Answers each sample must have.

@@ -1,5 +1,5 @@
-"""Running programs nobody has read: isolation, limits, verdict-safe outcomes.
+"""Run untrusted programs: isolation, limits, outcomes that no program can forge.
 
-`program.py` says what is run and what came of it; `bubblewrap.py` and `landlock.py` are two ways to isolate it;
-`choose.py` tries the real thing and picks one, or refuses; `run.py` adds the serial rerun of timeouts.
+`program.py` defines commands and outcomes; `bubblewrap.py` and `landlock.py` are two ways to isolate it;
+`choose.py` tries each and picks one, or refuses; `run.py` adds the serial rerun of timeouts.
 """

@@ -191,7 +191,7 @@ class Bubblewrap:
 
 @cache
 def _kernel_tables() -> tuple[str, ...]:
-    """Those of this kernel that tell of the machine."""
+    """Those of this kernel that describe the machine."""
     return tuple(path for name in _KERNEL_TABLES if Path(path := f"/proc/{name}").exists())
 
 

@@ -20,7 +20,7 @@ _PROBE = Command(("/usr/bin/bash", "-c", "exec 2>&1; echo inside"), limits=Limit
 
 
 class Sandbox(Protocol):
-    """A way to run programs nobody has read."""
+    """A way to run untrusted programs."""
 
     name: str
 

@@ -46,7 +46,7 @@ _SECCOMP_MODE_FILTER = 2
 _DEVICES = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom")
 _READABLE_PROC = ("/proc/cpuinfo", "/proc/meminfo", "/proc/stat", "/proc/sys/vm/overcommit_memory")
 _READABLE_OF_SELF = ("cmdline", "exe", "fd", "limits", "maps", "smaps", "stat", "statm", "status")
-"""Of the program's first process; the rest of the folder tells of the machine's mounts and sockets."""
+"""Of the program's first process; the rest of the folder describes the machine's mounts and sockets."""
 
 _libc = ctypes.CDLL(None, use_errno=True)
 

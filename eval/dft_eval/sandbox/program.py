@@ -58,7 +58,7 @@ class Command:
         env: Added to a minimal environment.
         read_only: Folders and files of the host it may read besides /usr.
         may_write: Whether its folder is writable; compilers need that, programs do not.
-        descriptors: Open file descriptors it inherits under their numbers, to talk to a process that lives long.
+        descriptors: Open file descriptors it inherits under their numbers, to reach a long-running process.
         until: An open file descriptor; when its other end is closed, nobody needs the command and it is ended.
         overrun: Asked ten times a second, with its CPU seconds so far; a reason ends it as timed out.
     """

@@ -1,4 +1,4 @@
-"""A command that lives long in a sandbox of its own and is talked to through a socket."""
+"""A long-running command in a sandbox of its own, reached through a socket."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ from dft_eval.sandbox.supervise import KEPT_OUTPUT_BYTES
 
 
 def run_command(sandbox: Sandbox, command: Command, *, kept_bytes: int = KEPT_OUTPUT_BYTES) -> Outcome:
-    """Run a command; a timeout is believed only when it happens again with the other reruns out of the way.
+    """Run a command; a timeout counts only when it happens again with no other rerun under way.
 
     Limits are in CPU time, so a busy machine rarely matters; what is left are programs that wait. The lock is one
     file a user, so reruns of all worker processes of all runs of this user on this machine go one after the other.

@@ -69,7 +69,7 @@ def describe_images(vision: VisionSettings, backend: BackendSettings) -> dict[st
 
 
 def _check_sees(model: str) -> None:
-    """A folder's `config.json` tells; a hub's name does not."""
+    """Refuse a folder whose `config.json` has no vision part; a hub's name is not checked."""
     path = Path(model) / "config.json"
     if path.is_file() and "vision_config" not in json.loads(path.read_text(encoding="utf-8")):
         raise MissingPrerequisite(f"{model} is no vision-language model (no vision_config in its config.json)")

@@ -39,7 +39,7 @@ _DECIDED_HERE = (
     *("PRED_FORMAT", "EVAL_FORMAT", "VERBOSE", "VLMEVAL_LOCAL_MEDIA", "VLMEVAL_MAX_IMAGE_SIZE"),
     *("VLMEVAL_MIN_IMAGE_EDGE", "FORCE_LOCAL", "RANK", "LOCAL_RANK", "WORLD_SIZE"),
 )
-"""Variables by which VLMEvalKit would do something else than it is told."""
+"""Variables that would override the settings given to VLMEvalKit."""
 
 
 def find_python(given: Path | None) -> Path:
@@ -103,7 +103,7 @@ class VlmevalProcess:
         return self._process is not None and self._process.poll() is None
 
     def run(self, job: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
-        """Do a job; what it tells, as it comes. A job that is given up ends the process.
+        """Do a job; yield its messages as they come. A job that is given up ends the process.
 
         Raises:
             BackendError: the job failed, or the process ended.

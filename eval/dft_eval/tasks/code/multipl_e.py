@@ -81,7 +81,7 @@ class MultiPLE(CodeTask):
         return language_named(self.language, self.data_dir / JAR)
 
     def samples(self) -> Sequence[Sample]:
-        """Every problem's prompt under the protocol; says once which of them nobody can solve."""
+        """Every problem's prompt under the protocol; logs once those that have no solution."""
         _say_unsolvable(self.language)
         return super().samples()
 

@@ -57,7 +57,7 @@ class Worker:
         return float(json.loads(self._read_frame()))
 
     def tell(self, verdicts: dict[str, Any]) -> None:
-        """Say the last word."""
+        """Send the verdicts, the last message."""
         write_frame(self._fd, {"verdicts": verdicts})
 
     def _read_frame(self) -> bytes:
@@ -79,7 +79,7 @@ class Program:
 
     Args:
         fd: The socket to it.
-        worker: Tells its CPU time.
+        worker: Gives its CPU time.
     """
 
     def __init__(self, fd: int, worker: Worker) -> None:

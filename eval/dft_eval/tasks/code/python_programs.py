@@ -59,7 +59,7 @@ def find_python_verdicts(
 ) -> dict[str, Verdict]:
     """Load a program and put it through each part in turn.
 
-    A timeout counts only when it happens again with the other reruns of this machine out of the way.
+    A timeout counts only when it happens again with no other rerun of this machine under way.
 
     Args:
         program: Complete source of the function.

@@ -83,7 +83,7 @@ def record_outputs(program: Program, task: dict[str, Any]) -> dict[str, Any]:
 
 
 def test_program(worker: Worker, program: Program) -> None:
-    """Read the task, put the program through each of its parts and tell the verdicts."""
+    """Read the task, put the program through each of its parts and send the verdicts."""
     task = worker.read_task()
     resource.setrlimit(resource.RLIMIT_CPU, (task["cpu_s"], task["cpu_s"] + 1))
     resource.setrlimit(resource.RLIMIT_DATA, (_MEMORY_BYTES, _MEMORY_BYTES))
@@ -105,7 +105,7 @@ def test_program(worker: Worker, program: Program) -> None:
 
 
 def main() -> None:
-    """Fork a tester for each task that comes, until the worker is gone; tell the worker of one that died."""
+    """Fork a tester for each task that comes, until the worker is gone; report one that died to the worker."""
     if ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0) != 0:
         raise OSError("prctl(PR_SET_DUMPABLE)")
     control = socket.socket(fileno=int(sys.argv[1]))
@@ -121,7 +121,7 @@ def main() -> None:
             pid = os.fork()
             if pid == 0:
                 control.close()
-                for pidfd, (_, other) in testers.items():  # another task is none of this one's business
+                for pidfd, (_, other) in testers.items():  # a task has no access to another's
                     os.close(pidfd)
                     os.close(other)
                 _test_and_exit(*sockets)

@@ -28,7 +28,7 @@ _PROCESS_LOOKS_PER_TASK = 2
 
 
 class TesterLostError(RuntimeError):
-    """The tester ended before it said a word; that is never the program's fault."""
+    """The tester ended before it replied; that is never the program's fault."""
 
 
 class TesterDiedError(RuntimeError):
@@ -59,7 +59,7 @@ class _Clock:
         return ""
 
     def end(self) -> None:
-        """Nobody will look any more."""
+        """Say that no measurement follows."""
         with self._looked:
             self._is_over = True
             self._looked.notify_all()

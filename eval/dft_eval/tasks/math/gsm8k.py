@@ -148,7 +148,7 @@ class Gsm8k(Task):
 class Gsm8kSteps(Task):
     """Derived: the calculations inside GSM8K's solutions, each with everything before its equals sign given.
 
-    It is not GSM8K and its score is none. It has the power to tell small models apart that solve no whole problem.
+    It is not GSM8K and its score is none. It separates small models that solve no whole problem.
     """
 
     name: ClassVar[str] = "gsm8k_steps"

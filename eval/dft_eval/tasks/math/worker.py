@@ -1,7 +1,7 @@
 """The process that grades: reads one JSON line a pair, writes one JSON line a verdict.
 
 Comparing two expressions may take forever or all memory (`9^{9^{9^9}}`), inside C code that no exception reaches.
-So each pair has a limit of CPU time at whose end the kernel kills this process; whoever asked starts another.
+So each pair has a limit of CPU time at whose end the kernel kills this process; the caller starts another.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def serve(requests: IO[str], verdicts: IO[str]) -> None:
         signal.setitimer(signal.ITIMER_PROF, CPU_LIMIT_S)  # its signal, SIGPROF, is not caught: it ends the process
         try:
             result = judge_pair(request["gold"], request["response"], request["rules"])
-        except Exception as error:  # noqa: BLE001 - told to whoever asked, who counts it as nobody's answer
+        except Exception as error:  # noqa: BLE001 - reported to the caller, who counts it as no answer
             result = {"error": f"{type(error).__name__}: {error}"[:500]}
         signal.setitimer(signal.ITIMER_PROF, 0)
         verdicts.write(json.dumps(result) + "\n")

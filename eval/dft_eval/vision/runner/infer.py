@@ -1,4 +1,4 @@
-"""The `infer` job: VLMEvalKit asks a model, and every answer is told at once."""
+"""The `infer` job: VLMEvalKit asks a model, and every answer is sent at once."""
 
 from __future__ import annotations
 

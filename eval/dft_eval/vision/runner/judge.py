@@ -28,7 +28,7 @@ class Judge:
     Args:
         spec: Address, name and limits; `max_failed` prompts may go without a reply.
         cache: Replies by key, from earlier attempts.
-        emit: Is told each new reply, before it is used.
+        emit: Gets each new reply, before it is used.
     """
 
     def __init__(self, spec: Mapping[str, Any], cache: Mapping[str, str], emit: Emit) -> None:
@@ -45,7 +45,7 @@ class Judge:
         )
 
     def working(self) -> bool:
-        """VLMEvalKit asks this first, and without a judge quietly scores by another rule: the calls will tell."""
+        """Return True: without a judge VLMEvalKit would score by another rule. Failed calls are found later."""
         return True
 
     def generate(self, prompt: str, temperature: float = 0.0) -> str:
@@ -75,7 +75,7 @@ class Judge:
         with self._lock:
             if len(self._failed) > self._spec["max_failed"]:
                 raise JudgeDownError(f"{len(self._failed)} prompts got no reply from the judge, lastly: {self._reason}")
-            if prompt in self._failed:  # VLMEvalKit asks again, warmer; the client has tried enough
+            if prompt in self._failed:  # VLMEvalKit retries at a higher temperature; the client has tried enough
                 return FAILED
             return self._replies.get(key)
 

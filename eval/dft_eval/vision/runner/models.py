@@ -47,7 +47,7 @@ class LocalModel(Qwen2VLChat):
         self._sampling = spec["sampling"]
 
     def begin(self, asked: Mapping[str, Mapping[str, Any]], tell: Tell) -> None:
-        """Take the rows of a job, and whom to tell the answers."""
+        """Take the rows of a job, and the receiver of the answers."""
         self._asked, self._tell = asked, tell
 
     @torch.inference_mode()
@@ -106,7 +106,7 @@ class ServerModel(LMDeployAPI):
         self._max_attempts, self._sampling = spec["max_attempts"], spec["sampling"]
 
     def begin(self, asked: Mapping[str, Mapping[str, Any]], tell: Tell) -> None:
-        """Take the rows of a job, and whom to tell the answers."""
+        """Take the rows of a job, and the receiver of the answers."""
         self._asked, self._tell = asked, tell
 
     def generate(self, message: Message, dataset: str | None = None) -> str:
