@@ -15,6 +15,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from dft_plugin.analysis.target_logps import TargetScorer
+from dft_plugin.errors import InputError
+
 NUM_FINE_BINS = 1000
 LOW, HIGH = 0.05, 0.95
 
@@ -66,30 +69,27 @@ class TokenProbs:
         }
 
 
-@torch.no_grad()
 def token_probs(model: torch.nn.Module, batches: Iterable[tuple[Tensor, Tensor]]) -> TokenProbs:
     """Probabilities a causal language model gives to the targets of `batches`.
 
     Args:
-        model: Returns `.logits` of shape (B, T, V); put into evaluation mode by the caller.
+        model: A transformers model, in evaluation mode.
         batches: Pairs (input_ids, labels), both (B, T), right-padded; labels are -100 where ignored and not
             shifted.
 
     Raises:
-        ValueError: no target token at all.
+        InputError: no target token at all, or what `TargetScorer` refuses.
     """
+    score = TargetScorer(model)
     counts = np.zeros(NUM_FINE_BINS, dtype=np.int64)
     sum_nll = sum_p = 0.0
     for input_ids, labels in batches:
-        logps = model(input_ids=input_ids).logits[:, :-1].float().log_softmax(-1)
-        targets = labels[:, 1:]
-        kept = targets != -100
-        target_logps = logps.gather(-1, targets.clamp(min=0).unsqueeze(-1)).squeeze(-1)[kept].double()
-        probs = target_logps.exp()
+        logps = score({"input_ids": input_ids}, labels)[(labels[:, 1:] != -100).cpu()]
+        probs = logps.exp()
         fine = (probs * NUM_FINE_BINS).long().clamp(max=NUM_FINE_BINS - 1)
         counts += torch.bincount(fine, minlength=NUM_FINE_BINS).numpy(force=True)
-        sum_nll -= float(target_logps.sum())
+        sum_nll -= float(logps.sum())
         sum_p += float(probs.sum())
     if not counts.sum():
-        raise ValueError("no target token in any batch; all labels are -100.")
+        raise InputError("no target token in any batch; all labels are -100. Look at the prompts and the length limit.")
     return TokenProbs(counts, sum_nll, sum_p)

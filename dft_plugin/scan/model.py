@@ -5,21 +5,17 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import json
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from dft_plugin.errors import ConfigError, InputError, IntegrationError, MissingPrerequisiteError
+from dft_plugin.errors import ConfigError, InputError, MissingPrerequisiteError
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from dft_plugin.encoding.encoder import Sample
-    from dft_plugin.training.loss_head import LossHead
-
-logger = logging.getLogger(__name__)
 
 Dtype = Literal["auto", "bfloat16", "float32"]
 _MODEL_FILES = (".json", ".jinja", ".safetensors", ".bin", ".model", ".txt")
@@ -131,8 +127,6 @@ class ScanModel:
         device: cpu or cuda.
 
     Attributes:
-        path: `fused`, or `logits` where the fused loss would not be exact.
-        path_reason: Why it is `logits`.
         dtype: What the model computes in.
     """
 
@@ -140,7 +134,7 @@ class ScanModel:
         import torch
         from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
 
-        from dft_plugin.training.loss_head import LossHead, find_head
+        from dft_plugin.analysis.target_logps import TargetScorer
 
         cls = AutoModelForImageTextToText if files.is_image_model else AutoModelForCausalLM
         asked = dtype if dtype == "auto" else getattr(torch, dtype)
@@ -153,17 +147,17 @@ class ScanModel:
         self._model = model.to(device).eval()
         self._device = device
         self.dtype = str(model.dtype).removeprefix("torch.")
-        choice = find_head(model)
-        self.path, self.path_reason = "fused", ""
-        self._head: LossHead | None = None
-        if choice.head is not None:
-            self._head = LossHead(choice.head, chunk_size=None, must_verify=True)
-        else:
-            self._take_logits_path(choice.reason)
+        self._scorer = TargetScorer(self._model)
 
-    def _take_logits_path(self, reason: str) -> None:
-        self._head, self.path, self.path_reason = None, "logits", reason
-        logger.warning("dft scan: logits path, because %s", reason)
+    @property
+    def path(self) -> str:
+        """`fused`, or `logits` where the fused loss would not be exact."""
+        return self._scorer.path
+
+    @property
+    def path_reason(self) -> str:
+        """Why the path is `logits`; empty where it is not."""
+        return self._scorer.path_reason
 
     def nlls(self, samples: Sequence[Sample]) -> list[Tensor]:
         """-log p of the targets of each sample, in nats.
@@ -177,10 +171,7 @@ class ScanModel:
         Raises:
             InputError: a value that is not finite.
         """
-        import torch
-
-        from dft_plugin.core.logits_loss import logits_loss
-        from dft_plugin.core.objectives import get_objective
+        from dft_plugin.analysis.target_logps import NotFiniteError
 
         longest = max(len(sample.input_ids) for sample in samples)
         inputs = {
@@ -190,31 +181,14 @@ class ScanModel:
         labels = self._padded([sample.labels for sample in samples], longest, fill=-100)
         for key, value in samples[0].tensors.items():
             inputs.setdefault(key, value.to(self._device))
-        if self._head is not None and not self._head.is_proven:
-            reason = self._head.prove(self._model, {**inputs, "labels": labels, "use_cache": False})
-            if reason:
-                self._take_logits_path(reason)
-        with torch.no_grad():
-            if self._head is None:
-                output = logits_loss(self._model(**inputs, use_cache=False).logits, labels, objective="sft")
-            else:
-                with self._head.computing(labels, get_objective("sft"), num_items_in_batch=None) as head_pass:
-                    outputs = self._model(**inputs, use_cache=False)
-                assert head_pass.output is not None
-                output = head_pass.output
-                head_pass.loss_from(outputs.logits)
-                if bool(head_pass.has_changed):
-                    raise IntegrationError(
-                        "the model changed what lm_head returned otherwise than in its first forward; the loss of "
-                        "these samples may be wrong. Please report this with the output of `dft doctor --json`."
-                    )
-        nlls = output.token_nll.double().cpu()
-        for sample, row in zip(samples, nlls, strict=True):
-            if not bool(row.isfinite().all()):
-                raise InputError(
-                    f"dataset {sample.row.dataset!r}, {sample.row.where}: the model's probabilities are not finite in "
-                    f"{self.dtype}; try --dtype float32."
-                )
+        try:
+            nlls = 0 - self._scorer(inputs, labels)
+        except NotFiniteError as error:
+            row = samples[error.row].row
+            raise InputError(
+                f"dataset {row.dataset!r}, {row.where}: the model's probabilities are not finite in {self.dtype}; try "
+                "--dtype float32."
+            ) from None
         return [row[: len(sample.input_ids) - 1] for sample, row in zip(samples, nlls, strict=True)]
 
     def _padded(self, rows: Sequence[Sequence[int]], length: int, *, fill: int) -> Tensor:

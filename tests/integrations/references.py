@@ -12,14 +12,14 @@ def reference_columns(model: Path, encoded: Iterable[tuple[Sequence[int], Sequen
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
+    from dft_plugin.analysis.target_logps import target_logps
     from dft_plugin.training.sample_tags import reference_column
 
     tokenizer = AutoTokenizer.from_pretrained(model)
     net = AutoModelForCausalLM.from_pretrained(model).eval()
     columns = []
     for input_ids, labels in encoded:
-        with torch.no_grad():
-            log_probs = net(input_ids=torch.tensor([list(input_ids)])).logits[0].log_softmax(-1)
-        logps = [float(log_probs[t - 1, label]) for t, label in enumerate(labels) if label != -100]
-        columns.append(reference_column(labels, logps, tokenizer))
+        targets = torch.tensor([list(labels)])
+        logps = target_logps(net, {"input_ids": torch.tensor([list(input_ids)])}, targets)[targets[:, 1:] != -100]
+        columns.append(reference_column(labels, logps.tolist(), tokenizer))
     return columns

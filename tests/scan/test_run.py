@@ -11,11 +11,13 @@ import pytest
 import torch
 from rich.console import Console
 
+from dft_plugin.analysis import target_logps
 from dft_plugin.encoding.datasets import read_datasets
 from dft_plugin.errors import ConfigError, InputError, MissingPrerequisiteError
 from dft_plugin.scan import model as scan_model
 from dft_plugin.scan.run import ScanSettings, draw, run_scan
 from dft_plugin.scan.tables import print_scan
+from dft_plugin.training.loss_head import HeadChoice
 from tests.integrations.tiny import make_text_model, samples
 
 DFT = Path(sys.executable).with_name("dft")
@@ -121,9 +123,7 @@ def test_numbers_of_plain_text(model, texts, tmp_path):
 
 def test_the_logits_path_says_so_and_agrees(model, chats, tmp_path, monkeypatch):
     fused = run_scan(settings(model, chats, out=tmp_path / "fused"))
-    from dft_plugin.training import loss_head
-
-    monkeypatch.setattr(loss_head, "find_head", lambda model: loss_head.HeadChoice(None, "a test"))
+    monkeypatch.setattr(target_logps, "find_head", lambda model: HeadChoice(None, "a test"))
     plain = run_scan(settings(model, chats, out=tmp_path / "plain"))
     assert plain["measured"]["path"] == "logits" and plain["measured"]["path_reason"] == "a test"
     assert plain["total"]["nll"] == pytest.approx(fused["total"]["nll"], rel=1e-6)
