@@ -78,8 +78,8 @@ class OpenAIBackend:
         for name, neutral in (("top_k", -1), ("repetition_penalty", 1.0)):
             if name in settings.omit and getattr(sampling, name) != neutral:
                 raise ConfigError(
-                    f"omit: {name}, but sampling.{name} is {getattr(sampling, name)}, which the server would never "
-                    f"hear of. Set it to {neutral}, or use a server that takes it."
+                    f"omit: {name}, but sampling.{name} is {getattr(sampling, name)}, which would "
+                    f"not be sent. Set it to {neutral}, or use a server that takes it."
                 )
         self._model, self._settings, self._interface, self._sampling = model, settings, interface, sampling
         self._has_capped = False

@@ -106,7 +106,7 @@ def version_of(command: tuple[str, ...]) -> str:
 
 
 def refused(reason: str) -> Outcome:
-    """The outcome of a compiler whose results nobody can take: the program's fault, like an error in its source."""
+    """The outcome of a compiler whose results cannot be used: the program's fault, like an error in its source."""
     return Outcome("ok", 1, b"", reason.encode(errors="replace"), 0.0, 0.0)
 
 

@@ -106,7 +106,7 @@ def load_config(
     out: Path | None = None,
     limit: int | None = None,
 ) -> EvalConfig:
-    """Read a configuration file; what the command line gives stands in for what the file says.
+    """Read a configuration file; the command line takes precedence over the file.
 
     Raises:
         ConfigError: the file cannot be read, or is not a configuration; says where.

@@ -82,7 +82,7 @@ class Outcome:
 
     Attributes:
         status: `ok` where it ended by itself, whatever its return code; else the limit it ran into, or
-            `infra_error` where nobody can say because the sandbox failed.
+            `infra_error` where it is unknown because the sandbox failed.
         returncode: Of the program; 128 + N after signal N; None where it never ran.
         stdout: The first and the last bytes it wrote, at most `KEPT_OUTPUT_BYTES`.
         stderr: Likewise.

@@ -65,7 +65,7 @@ def with_cpu_s(outcome: Outcome, cpu_s: float, limits: Limits) -> Outcome:
 
 
 def accounted(outcome: Outcome, group: Group | None, limits: Limits) -> Outcome:
-    """The outcome by the control group's account: it knows of processes that nobody saw."""
+    """The outcome by the control group's account, which counts processes that were never seen too."""
     if group is None:
         return outcome
     if outcome.status == "ok" and group.has_run_out_of_memory():

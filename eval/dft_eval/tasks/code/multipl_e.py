@@ -64,7 +64,7 @@ _OUT_OF_MEMORY = (
 
 
 UNSOLVABLE: Mapping[str, Mapping[str, str]] = {
-    "php": {"HumanEval_23_strlen": "it asks for a function `strlen`, which PHP has and lets nobody declare again"}
+    "php": {"HumanEval_23_strlen": "it asks for a function `strlen`, which PHP has and which cannot be declared again"}
 }
 """Problems no answer can pass, by language; they stay in the benchmark, as in the published figures."""
 

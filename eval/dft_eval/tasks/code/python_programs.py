@@ -50,7 +50,7 @@ class Verdict:
 
     @property
     def passed(self) -> bool | None:
-        """True, False, or None where nobody can say."""
+        """True, False, or None where it is unknown."""
         return None if self.status == "infra_error" else self.status == "ok"
 
 

@@ -113,7 +113,7 @@ def main() -> None:
     while True:
         for ready in select.select([control.fileno(), *testers], [], [])[0]:
             if ready != control.fileno():
-                _bury(*testers.pop(ready), ready)
+                _collect(*testers.pop(ready), ready)
                 continue
             message, (*sockets,), _, _ = socket.recv_fds(control, 1, 2)
             if not message:
@@ -139,7 +139,7 @@ def _test_and_exit(to_worker: int, to_program: int) -> None:
         os._exit(code)
 
 
-def _bury(pid: int, to_worker: int, pidfd: int) -> None:
+def _collect(pid: int, to_worker: int, pidfd: int) -> None:
     code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
     os.close(pidfd)
     try:
