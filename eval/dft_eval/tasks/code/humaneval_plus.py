@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-import tempfile
-from pathlib import Path
 from typing import Any, ClassVar
 
 import platformdirs
 
+from dft_eval.records.files import write_whole
 from dft_eval.sandbox.program import Limits
 from dft_eval.tasks.base import DataFile
 from dft_eval.tasks.code.code_task import CodeProblem
@@ -83,6 +82,7 @@ def reference_outputs(problem: CodeProblem) -> dict[str, Any]:
 
     Raises:
         NoReferenceError: the sandbox failed.
+        StoreError: the cache cannot be written.
     """
     record = json.dumps([_CACHE_VERSION, dict(problem)], sort_keys=True).encode()
     path = platformdirs.user_cache_path("dft-plugin") / "humaneval_plus" / f"{hashlib.sha256(record).hexdigest()}.json"
@@ -96,12 +96,6 @@ def reference_outputs(problem: CodeProblem) -> dict[str, Any]:
         told = record_python(source, problem["entry_point"], parts, _REFERENCE_LIMITS)
     except NoRecordError as error:
         raise NoReferenceError(f"{problem['task_id']}: {error}") from error
-    _write_whole(path, json.dumps(told).encode())
-    return told
-
-
-def _write_whole(path: Path, content: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
-        file.write(content)
-    Path(file.name).replace(path)
+    write_whole(path, json.dumps(told), is_shared=True)
+    return told
