@@ -123,6 +123,7 @@ def _report(
     console: Console,
 ) -> DemoResult:
     from dft_eval.report.document import write_report
+    from dft_plugin.demo.picture import write_picture
     from dft_plugin.demo.provenance import describe_provenance
     from dft_plugin.demo.report import make_report
 
@@ -130,6 +131,7 @@ def _report(
     command = f"dft demo --out {settings.out.name} --seeds {settings.seeds} --seed {settings.seed}"
     report = make_report(plans, scored, trained, settings.recipe, provenance, command)
     files = write_report(report, out)
+    write_picture(report.results, out / "picture.svg")
     _print_summary(report, files.html, console)
     return DemoResult(dict(report.results), files.json, files.markdown, files.html)
 
