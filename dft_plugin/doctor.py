@@ -68,7 +68,11 @@ def _installed(name: str) -> str | None:
 def _diagnose_framework(name: str) -> dict[str, Any]:
     framework = framework_version(name)
     entry = {**asdict(framework), "is_tested": framework.is_tested, "probes": []}
-    if framework.found is not None:
+    if framework.found is not None and name not in _INTEGRATIONS:
+        from dft_plugin.integrations.hf_trainer import probe
+
+        entry["probes"] = [asdict(result) for result in probe(name)]
+    elif framework.found is not None:
         import torch
 
         autoload = torch._is_device_backend_autoload_enabled()

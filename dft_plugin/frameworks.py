@@ -17,6 +17,8 @@ logger = logging.getLogger(__name__)
 TESTED = {
     "llamafactory": SpecifierSet(">=0.9.5,<0.9.6"),
     "ms-swift": SpecifierSet(">=4.6,<4.7"),
+    "transformers": SpecifierSet(">=5.6,<5.20"),
+    "trl": SpecifierSet(">=0.24,<0.30"),
 }
 
 

@@ -1,11 +1,18 @@
-"""DFT in a plain transformers or TRL trainer.
+"""DFT in a plain transformers trainer.
 
-    from plugins.hf_trainer_dft import dft_loss
-    trainer = Trainer(..., compute_loss_func=dft_loss)
+    from plugins.hf_trainer_dft import DftTrainer
+    trainer = DftTrainer(...)                        # as transformers.Trainer
 
-Evaluation (gradients off) returns plain cross-entropy; `dft_loss.pop_metrics("train")` has the statistics.
+With options, another objective, or TRL:
+
+    from dft_plugin.integrations.hf_trainer import with_loss
+    trainer = with_loss(SFTTrainer, "dft", {"option": value})(args=SFTConfig(loss_type="nll", ...), ...)
+
+`eval_loss` stays plain cross-entropy; the output folder gets dft_run.json, dft_monitor.jsonl and the curves.
 """
 
-from dft_plugin.training.trainer_loss import TrainerLoss
+import transformers
 
-dft_loss = TrainerLoss.named("dft")
+from dft_plugin.integrations.hf_trainer import with_loss
+
+DftTrainer = with_loss(transformers.Trainer, "dft")

@@ -50,7 +50,10 @@ def test_doctor_passes_here():
     diagnosis = json.loads(result.stdout)
     assert result.returncode == 0 and diagnosis["is_healthy"], result.stderr
     llamafactory = diagnosis["frameworks"]["llamafactory"]
-    assert llamafactory["is_tested"] and len(llamafactory["probes"]) == 8
+    assert llamafactory["is_tested"] and len(llamafactory["probes"]) == 9
+    for name in ("transformers", "trl"):
+        entry = diagnosis["frameworks"][name]
+        assert entry["is_tested"] and [probe["passed"] for probe in entry["probes"]] == [True]
     assert all(check["passed"] for check in diagnosis["checks"])
     assert [entry["name"] for entry in diagnosis["sandboxes"]] == ["bubblewrap", "landlock"]
     assert any(entry["passed"] for entry in diagnosis["sandboxes"])

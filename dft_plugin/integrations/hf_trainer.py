@@ -1,16 +1,123 @@
-"""A transformers Trainer class with our loss in it, for frameworks whose trainers take none."""
+"""A transformers Trainer class with our loss in it: for scripts of one's own, and for frameworks that take none.
+
+Trainer = with_loss(transformers.Trainer, "dft")
+Trainer = with_loss(trl.SFTTrainer, "dft", {"option": value})
+"""
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+import importlib
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from dft_plugin.config import LossConfig
 from dft_plugin.errors import ConflictError
+from dft_plugin.frameworks import Probe, warn_if_untested
 from dft_plugin.integrations.patching import require_parameters
+from dft_plugin.integrations.plain_settings import refuse_conflicts, refuse_sample_needs, refuse_shifted_labels
+from dft_plugin.integrations.predictions import PredictedLogits
 from dft_plugin.monitor.callback import LossMonitor
 from dft_plugin.training.trainer_loss import TrainerLoss
+
+# Classes that `with_loss` is tested on, by distribution.
+PLAIN_TRAINERS = {"transformers": "Trainer", "trl": "SFTTrainer"}
+
+
+def with_loss(base: type[Any], loss_type: str, loss_config: Mapping[str, Any] | str | None = None) -> type[Any]:
+    """A subclass of a transformers or TRL trainer, used like it, that trains the objective of that name.
+
+    The loss is fused into `lm_head` where that is exact, `eval_loss` stays plain cross-entropy, and the output folder
+    gets the record and the curves.
+
+    Args:
+        base: transformers.Trainer, trl.SFTTrainer, or a descendant that leaves the loss to them.
+        loss_type: Name of the objective.
+        loss_config: Mapping of options, JSON text of one, or None.
+
+    Raises:
+        ConfigError: no such objective or option, or one that a plain trainer cannot serve.
+        IntegrationError: the class lacks a method we extend, or its signature changed.
+    """
+    config = LossConfig.parse(loss_type, loss_config)
+    refuse_sample_needs(config)
+
+    def configure(trainer: Any) -> LossConfig:
+        refuse_conflicts(trainer, config)
+        return config
+
+    def get_logger() -> Any:
+        from transformers.utils import logging
+
+        return logging.get_logger("transformers.dft_plugin")
+
+    framework = "trl" if any(parent.__module__.startswith("trl.") for parent in base.__mro__) else "transformers"
+    stage = base.__name__.removesuffix("Trainer").lower() or "plain"
+    extended = trainer_with_loss(base, configure, framework=framework, stage=stage, get_logger=get_logger)
+    warn_if_untested(framework)
+    return _plain_trainer(extended)
+
+
+def _plain_trainer(extended: type[Any]) -> type[Any]:
+    @functools.wraps(extended, updated=())
+    class PlainTrainer(extended):
+        _has_no_logits = False
+
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            super().__init__(*args, **kwargs)
+            self.compute_loss_func = self._loss_and_predictions
+
+        def _loss_and_predictions(self, outputs: Any, labels: Any, num_items_in_batch: Any = None) -> Any:
+            loss = self.dft_loss(outputs, labels, num_items_in_batch)
+            fused = self.dft_loss.fused_output
+            self._has_no_logits = fused is not None
+            if fused is not None:
+                outputs.logits = PredictedLogits.of(fused, labels)  # for TRL's mean_token_accuracy
+            return loss
+
+        def compute_loss(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
+            refuse_shifted_labels(inputs)
+            result = super().compute_loss(model, inputs, *args, **kwargs)
+            if hasattr(self, "_metrics"):  # TRL's
+                mode = "train" if self.model.training else "eval"
+                if self._has_no_logits:
+                    self._metrics[mode].pop("entropy", None)  # of the whole vocabulary: not to be had
+                if mode == "train":
+                    self._metrics[mode].pop("aux_loss", None)  # before its coefficient, under our name
+            return result
+
+        def train(self, resume_from_checkpoint: Any = None, *args: Any, **kwargs: Any) -> Any:
+            if isinstance(resume_from_checkpoint, str):
+                self.args.resume_from_checkpoint = resume_from_checkpoint  # where the monitor looks for the record
+            return super().train(resume_from_checkpoint, *args, **kwargs)
+
+    return PlainTrainer
+
+
+def probe(framework: str) -> list[Probe]:
+    """Say whether the framework's trainer has what we extend; imports it.
+
+    Args:
+        framework: A key of `PLAIN_TRAINERS`.
+    """
+    label = f"extend {framework}.{PLAIN_TRAINERS[framework]}"
+    try:
+        _require_methods(getattr(importlib.import_module(framework), PLAIN_TRAINERS[framework]))
+    except Exception as error:  # noqa: BLE001 - whatever the framework's own import raises is the finding
+        return [Probe(label, False, f"{type(error).__name__}: {error}")]
+    return [Probe(label, True)]
+
+
+def _require_methods(original: Any) -> None:
+    require_parameters(original.compute_loss, ("model", "inputs"), label=f"{original.__name__}.compute_loss")
+    require_parameters(
+        original.prediction_step, ("prediction_loss_only",), label=f"{original.__name__}.prediction_step"
+    )
+    require_parameters(
+        original._get_num_items_in_batch, ("batch_samples",), label=f"{original.__name__}._get_num_items_in_batch"
+    )
+    require_parameters(original.log, ("logs",), label=f"{original.__name__}.log")
+    require_parameters(original.evaluation_loop, ("metric_key_prefix",), label=f"{original.__name__}.evaluation_loop")
 
 
 def trainer_with_loss(
@@ -33,15 +140,7 @@ def trainer_with_loss(
     Raises:
         IntegrationError: the class lacks a method we extend, or its signature changed.
     """
-    require_parameters(original.compute_loss, ("model", "inputs"), label=f"{original.__name__}.compute_loss")
-    require_parameters(
-        original.prediction_step, ("prediction_loss_only",), label=f"{original.__name__}.prediction_step"
-    )
-    require_parameters(
-        original._get_num_items_in_batch, ("batch_samples",), label=f"{original.__name__}._get_num_items_in_batch"
-    )
-    require_parameters(original.log, ("logs",), label=f"{original.__name__}.log")
-    require_parameters(original.evaluation_loop, ("metric_key_prefix",), label=f"{original.__name__}.evaluation_loop")
+    _require_methods(original)
 
     @functools.wraps(original, updated=())
     class DftTrainer(original):

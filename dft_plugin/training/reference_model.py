@@ -11,7 +11,9 @@ from torch import Tensor
 from dft_plugin.errors import ConflictError, IntegrationError
 
 # Keys that trainers put beside the model's own inputs.
-_NOT_FOR_THE_MODEL = frozenset({"labels", "loss_scale", "channel", "compute_loss_func", "text_position_ids"})
+_NOT_FOR_THE_MODEL = frozenset(
+    {"labels", "loss_scale", "channel", "compute_loss_func", "text_position_ids", "_prediction_loss_only"}
+)
 
 
 def model_inputs(inputs: Mapping[str, Any]) -> dict[str, Any]:

@@ -77,10 +77,10 @@ class TrainerLoss:
 
     @classmethod
     def named(cls, loss_type: str, loss_config: Mapping[str, Any] | str | None = None) -> TrainerLoss:
-        """The loss of that name, for a plain transformers or TRL trainer; it works on their logits.
+        """The loss of that name alone, for a training loop of one's own; `integrations.hf_trainer` has trainers.
 
         Raises:
-            ConflictError: it needs the step before, and such a trainer does not say when a step ends.
+            ConflictError: it needs the step before, and such a loop does not say when a step ends.
         """
         loss = cls(LossConfig.parse(loss_type, loss_config))
         if loss.config.needs_samples:

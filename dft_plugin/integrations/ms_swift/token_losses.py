@@ -16,9 +16,8 @@ from torch import Tensor
 
 from dft_plugin.core.reduction import LossOutput
 from dft_plugin.integrations.patching import Patches
+from dft_plugin.integrations.predictions import predicted_ids
 from dft_plugin.training.trainer_loss import TrainerLoss
-
-_NO_TOKEN = -1
 
 
 class Predictions:
@@ -31,10 +30,7 @@ class Predictions:
     """
 
     def __init__(self, output: LossOutput, labels: Tensor, *, is_shifted: bool) -> None:
-        targets = labels[..., 1:] if is_shifted else labels
-        # the target itself where it was the likeliest token, else one that is no token
-        predicted = torch.where(output.token_is_top, targets.to(output.token_is_top.device), _NO_TOKEN)
-        self._predicted = torch.nn.functional.pad(predicted, (0, 1), value=_NO_TOKEN) if is_shifted else predicted
+        self._predicted = predicted_ids(output, labels, is_shifted=is_shifted)
 
     def argmax(self, dim: int) -> Tensor:
         """The predicted token ids, shape (B, T)."""
