@@ -30,8 +30,7 @@ def require_adapter(model: Any) -> None:
     if not hasattr(model, "disable_adapter"):
         raise ConflictError(
             "the objective compares with the model the run starts from, which a full fine-tuning run overwrites. Train "
-            "with LoRA (the reference is the model without its adapter), or use loss_config {kl: target_k3} with a "
-            "column ref_logps."
+            "with LoRA: the reference is the model without its adapter."
         )
 
 
