@@ -13,6 +13,7 @@ from dft_plugin.config import LossConfig
 from dft_plugin.core.token_classes import TokenClasses
 from dft_plugin.training.gathered_stats import GatheredStats
 from dft_plugin.training.trainer_loss import TrainerLoss
+from tests.integrations import tiny
 
 pytestmark = [pytest.mark.slow, pytest.mark.llamafactory, pytest.mark.filterwarnings("ignore")]
 
@@ -45,22 +46,9 @@ def sample(ids):
 @pytest.fixture(scope="module")
 def base(sequences):
     """A model that knows the sequences and never ends them."""
-    from transformers import Qwen2Config, Qwen2ForCausalLM
+    from transformers import Qwen2ForCausalLM
 
-    config = Qwen2Config(
-        vocab_size=VOCAB,
-        hidden_size=32,
-        intermediate_size=48,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        num_key_value_heads=2,
-        max_position_embeddings=64,
-        tie_word_embeddings=False,
-        bos_token_id=None,
-        eos_token_id=END,
-        pad_token_id=1,
-        initializer_range=0.1,
-    )
+    config = tiny.text_config(VOCAB, eos_token_id=END, pad_token_id=1, initializer_range=0.1)
     torch.manual_seed(0)
     model = Qwen2ForCausalLM(config)
     optimizer = torch.optim.AdamW(model.parameters(), 3e-3)

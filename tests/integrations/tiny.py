@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 from pathlib import Path
+from typing import Any
 
 VOCAB_SIZE = 320
 
@@ -21,6 +22,23 @@ def samples(count: int, *, seed: int = 0) -> list[dict[str, str]]:
     return rows
 
 
+def text_config(vocab_size: int, **options: Any) -> Any:
+    """A two-layer Qwen2Config; `options` on top."""
+    from transformers import Qwen2Config
+
+    sizes = {
+        "hidden_size": 32,
+        "intermediate_size": 48,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "num_key_value_heads": 2,
+        "max_position_embeddings": 512,
+        "tie_word_embeddings": False,
+        "bos_token_id": None,
+    }
+    return Qwen2Config(vocab_size=vocab_size, **{**sizes, **options})
+
+
 def make_text_model(
     folder: Path,
     *,
@@ -35,22 +53,16 @@ def make_text_model(
     weights are alike.
     """
     import torch
-    from transformers import Qwen2Config, Qwen2ForCausalLM
+    from transformers import Qwen2ForCausalLM
 
     from dft_plugin.demo.bpe_tokenizer import make_bpe_tokenizer  # here: this file is read where dft_plugin is not
 
     tokenizer = make_bpe_tokenizer([row["question"] + row["answer"] for row in samples(50)], vocab_size=VOCAB_SIZE)
     torch.manual_seed(seed)
-    config = Qwen2Config(
-        vocab_size=len(tokenizer) + 3,
+    config = text_config(
+        len(tokenizer) + 3,
         hidden_size=hidden_size,
-        intermediate_size=48,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        num_key_value_heads=2,
-        max_position_embeddings=512,
         tie_word_embeddings=tie_word_embeddings,
-        bos_token_id=None,
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
         initializer_range=initializer_range,
