@@ -77,7 +77,7 @@ def test_bad_lines_are_named(tmp_path, line, complaint):
     [
         (b"\xef\xbb\xbf" + GOOD, "starts with a byte order mark; accepted is UTF-8 .* Run: tail -c [+]4"),
         (GOOD.decode().encode("utf-16"), "is UTF-16; .* Run: iconv"),
-        (gzip.compress(GOOD), "is compressed with gzip; .* Run: gunzip -c"),
+        (gzip.compress(GOOD, mtime=0), "is compressed with gzip; .* Run: gunzip -c"),
         (b"[" + GOOD + b"]", "is one JSON array; .* Run: jq"),
         (b"sample_id,completion\nHumanEval/0,x\n", "line 1: the header of a table .CSV or TSV.; .* Run: python"),
         (b'"task_id"\t"solution"\r\n', "line 1: the header of a table"),
