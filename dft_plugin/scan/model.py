@@ -156,7 +156,7 @@ class ScanModel:
 
     @property
     def path_reason(self) -> str:
-        """Why the path is `logits`; empty where it is not."""
+        """Reason for the path `logits`; empty where it is not."""
         return self._scorer.path_reason
 
     def nlls(self, samples: Sequence[Sample]) -> list[Tensor]:

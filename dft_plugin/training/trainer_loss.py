@@ -213,7 +213,7 @@ class TrainerLoss:
         Raises:
             ConflictError: the model adds a term to its loss that cannot be kept.
             InputError: labels that do not carry what the objective needs, or that are placeholders.
-            LossNotLiveError: on leaving, the head computed the loss and nobody took it.
+            LossNotLiveError: on leaving, nobody took the loss, or nobody computed it.
         """
         from accelerate.utils import extract_model_from_parallel  # here: it costs what importing transformers costs
 
@@ -233,7 +233,11 @@ class TrainerLoss:
                         self._added = stack.enter_context(self._added_loss.keeping(model, bare_model, plain))
                     if labels is not None and head is not None:
                         stack.enter_context(self._in_head(head, labels, self._options))
+                    num_before = self.num_training_calls
                     yield plain
+                    is_training = torch.is_grad_enabled() and labels is not None
+                    if head is None and is_training and self.num_training_calls == num_before:
+                        raise self._not_live("the trainer never computed it")
             finally:
                 self._options, self._added = None, []
 
@@ -320,10 +324,10 @@ class TrainerLoss:
                 "words. Set train_on_prompt: false in LLaMA-Factory, and remove placeholder text from the answers."
             )
 
-    def _not_live(self) -> LossNotLiveError:
+    def _not_live(self, found: str = "the trainer never took it from lm_head") -> LossNotLiveError:
         return LossNotLiveError(
-            f"loss_type={self.config.objective.name} was computed in lm_head, but the trainer never took it: another "
-            "plugin or a patched trainer replaced the loss. Remove it, or train without loss_type."
+            f"loss_type={self.config.objective.name} was asked for, but {found}: another plugin or a patched trainer "
+            "replaced the loss. Remove it, or train without loss_type."
         )
 
     def __call__(

@@ -1,4 +1,4 @@
-"""One global batch, however ms-swift spreads it: one process, DDP, ZeRO-1, 2, 3 and FSDP2 give the same losses.
+"""One global batch, however ms-swift spreads it: one process, DDP, ZeRO-1, 2 and 3 give the same losses.
 
 Sequences differ in length, and in the first step every label of the second rank is masked.
 """
@@ -26,12 +26,12 @@ MODELS = {
     "vl": ("vl", {**VL, "freeze_vit": False, "freeze_aligner": False}),
 }
 SPREADS = [
-    *(("text", how) for how in ("ddp", "zero1", "zero2", "zero3", "fsdp2")),
-    *(("text-tied", how) for how in ("zero3", "fsdp2")),
+    *(("text", how) for how in ("ddp", "zero1", "zero2", "zero3")),
+    ("text-tied", "zero3"),
     ("vl", "zero3"),
 ]
 # Two ranks draw other adapter weights than one process does: LoRA is compared with the native switch on two ranks.
-LORA_SPREADS = ["ddp", "zero3", "fsdp2"]
+LORA_SPREADS = ["ddp", "zero3"]
 
 
 @pytest.fixture(scope="module")
@@ -58,8 +58,6 @@ def configure(tmp_path_factory):
         settings["per_device_train_batch_size"] = 2 if how == "one-process" else 1
         if how.startswith("zero"):
             settings["deepspeed"] = str(ROOT / "yaml_examples" / "deepspeed" / f"{how}.json")
-        elif how == "fsdp2":
-            settings["fsdp"] = str(ROOT / "yaml_examples" / "fsdp" / "fsdp2_ms_swift.json")
         return settings
 
     return make
