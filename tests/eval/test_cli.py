@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -132,7 +133,8 @@ def test_an_interrupt_is_exit_code_130_and_resumes(tmp_path, ready):
     lines = [{"sample_id": f"HumanEval/{i}", "program": "import time\nwhile True: time.sleep(1)"} for i in range(4)]
     samples.write_text("".join(json.dumps(line) + "\n" for line in lines))
     command = [str(DFT), "eval", *map(str, score_arguments(tmp_path, samples))]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    listen = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # a background job ignores interrupts
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True, preexec_fn=listen)
     deadline = time.monotonic() + 300
     while not (tmp_path / "run/scores.jsonl").exists():
         assert time.monotonic() < deadline and process.poll() is None
