@@ -15,7 +15,7 @@ from dft_eval.sandbox.supervise import KEPT_OUTPUT_BYTES
 from tests.conftest import require
 
 BACKENDS = ("bubblewrap", "landlock", "bubblewrap-as-user")
-USER_ID = 54_321
+USER_ID = 50_000 + os.getpid() % 10_000  # another one in each worker of the tests
 
 
 class AsUser:
