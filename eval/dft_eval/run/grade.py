@@ -20,11 +20,11 @@ from dft_eval.tasks.choices import LETTERS, find_choice
 from dft_eval.tasks.facts.short_answers import is_exact_match, normalise
 from dft_eval.tasks.math.golds import normalise_answer
 from dft_eval.tasks.math.grader import GraderError, close_graders, grade_response, is_installed
+from dft_eval.tasks.math.responses import tagged_answers
 
 Rules = Literal["math", "short_answer", "choice"]
 """`math`: equal expressions; `short_answer`: ORQA's exact match; `choice`: the letter that is chosen."""
 
-_TAG = re.compile(r"<answer>(.*?)</answer>", re.DOTALL | re.IGNORECASE)
 _GOLD_LETTER = re.compile(r"(?:\\text(?:bf)?\s*\{)?\W*([A-J])\W*")
 
 
@@ -59,7 +59,7 @@ def grade(golds: Iterable[str], response: str, rules: Rules) -> Grade:
     if rules == "choice":
         return _grade_choice(list(golds), text)
     if rules == "short_answer":
-        tags = _TAG.findall(text)
+        tags = tagged_answers(text)
         read = (tags[-1] if tags else text).strip()
         status = "ok" if is_exact_match(read, tuple(golds)) else "wrong" if normalise(read) else "no_answer"
         return Grade(status == "ok", status, read[:200])

@@ -6,13 +6,12 @@ import re
 from collections.abc import Mapping
 
 from dft_eval.tasks.math.golds import boxes
-from dft_eval.tasks.math.responses import clean_markdown, is_placeholder
+from dft_eval.tasks.math.responses import clean_markdown, is_placeholder, tagged_answers
 from dft_eval.tasks.math.spelling import respell
 
 LETTERS = "ABCDEFGHIJ"
 _WRAPPED = re.compile(r"\\(?:text|textbf|textrm|mathrm|mathbf|mathit|rm|bm|boldsymbol)\s*\{([^{}]*)\}")
 _ALONE = re.compile(r"\s*(?:option|choice|answer)?\s*:?\s*[(\[{]?\s*([A-J])\s*[)\]}]?\s*(?:[.:,)].*|\s*)", re.DOTALL)
-_TAG = re.compile(r"<answer>(.*?)</answer>", re.DOTALL | re.IGNORECASE)
 _LETTER = r"[(\[{]?\s*([A-J])\s*[)\]}]?(?![\w'’-])"
 _SAID = re.compile(
     rf"(?i:(?:final\s+|correct\s+|right\s+|best\s+)*(?:answer|option|choice))\s*(?i:would\s+be|must\s+be|should\s+be|is|:|=|→)"
@@ -43,7 +42,7 @@ def find_choice(letters: Mapping[str, str], response: str) -> str | None:
     found = [box for box in boxes(response) if not is_placeholder(box)]
     if found:
         return _read_alone(letters, found[-1])
-    tags = _TAG.findall(response)
+    tags = tagged_answers(response)
     if tags:
         return _read_alone(letters, tags[-1])
     text = clean_markdown(response).strip()

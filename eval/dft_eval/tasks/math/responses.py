@@ -36,8 +36,13 @@ def extract_answer(response: str) -> str | None:
         return normalise_answer(found[-1]) or None
     if has_box(response) and not boxes(response):
         return None
-    tags = [tag for tag in _TAG.findall(response) if not is_placeholder(tag)]
+    tags = [tag for tag in tagged_answers(response) if not is_placeholder(tag)]
     return (normalise_answer(tags[-1]) or None) if tags else _find_last(response)
+
+
+def tagged_answers(response: str) -> list[str]:
+    """Return the contents of the `<answer>` tags, in order."""
+    return _TAG.findall(response)
 
 
 def is_placeholder(box: str) -> bool:
