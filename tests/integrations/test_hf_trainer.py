@@ -27,6 +27,16 @@ def environment(request):
     return request.param
 
 
+@pytest.fixture(autouse=True)
+def stock_callbacks(monkeypatch):
+    """Undo ms-swift's default callbacks where another test imported it: they read arguments that only it has."""
+    from transformers import trainer, trainer_callback
+
+    monkeypatch.setattr(trainer, "DEFAULT_CALLBACKS", [trainer_callback.DefaultFlowCallback])
+    monkeypatch.setattr(trainer, "DEFAULT_PROGRESS_CALLBACK", trainer_callback.ProgressCallback)
+    monkeypatch.setattr(trainer, "PrinterCallback", trainer_callback.PrinterCallback)
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     return tiny.make_text_model(tmp_path_factory.mktemp("model"))
