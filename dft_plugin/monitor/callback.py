@@ -45,10 +45,10 @@ class LossMonitor(TrainerCallback):
         return {
             "schema_version": 2,
             **self._loss.config.record(),
-            "state": self._loss.state(),
-            "path": self._loss.path,
-            "path_reason": self._loss.path_reason,
-            "logit_transform": self._loss.transform,
+            "state": self._loss.step_before.state(),
+            "path": self._loss.path.name,
+            "path_reason": self._loss.path.reason,
+            "logit_transform": self._loss.path.transform,
             "framework": self._framework.name,
             "framework_version": self._framework.found,
             "stage": self._stage,
@@ -71,11 +71,11 @@ class LossMonitor(TrainerCallback):
         is_resumed = state.global_step > 0 and not getattr(args, "resume_only_model", False)
         checkpoint = _checkpoint(args, state)
         if is_resumed:
-            self._loss.restore(state_of_resumed(checkpoint, Path(args.output_dir), record))
+            self._loss.step_before.restore(state_of_resumed(checkpoint, Path(args.output_dir), record))
         if not state.is_world_process_zero:
             return
-        self._loss.announce = lambda: self._announce(path)
-        if self._loss.is_path_settled:
+        self._loss.path.announce = lambda: self._announce(path)
+        if self._loss.path.is_settled:
             self._announce(path)
         self._windows.begin(
             Path(args.output_dir),
@@ -149,8 +149,8 @@ class LossMonitor(TrainerCallback):
                 "loss_type."
             )
         self._is_proven = True
-        if state.is_world_process_zero and self._loss.filter_report is not None:
-            self._logger.info(f"dft: {self._loss.filter_report}")
+        if state.is_world_process_zero and self._loss.path.filter_report is not None:
+            self._logger.info(f"dft: {self._loss.path.filter_report}")
 
     def describe(self) -> str:
         """The section a model card carries."""

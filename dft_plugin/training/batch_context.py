@@ -17,10 +17,8 @@ from dft_plugin.core.objective import Objective
 from dft_plugin.core.reduction import DeviceCheck
 from dft_plugin.errors import InputError
 from dft_plugin.training.loss_head import LossHead
-from dft_plugin.training.mean_weight import MeanWeight
 from dft_plugin.training.reference_model import reference_forward
 from dft_plugin.training.sample_scale import sample_scale
-from dft_plugin.training.sequence_nll import StepSequences
 
 
 class BatchContext:
@@ -32,13 +30,10 @@ class BatchContext:
         self._tokens = TokenContext()
         self._tagged: TaggedLabels | None = None
 
-    def tokens(self, mean_weight: MeanWeight | None, sequences: StepSequences | None) -> TokenContext:
-        """Return the context for `linear_loss` and `logits_loss`, with the statistics of the steps before."""
-        return replace(
-            self._tokens,
-            mean_weight=None if mean_weight is None else mean_weight.value,
-            sequence_nll=None if sequences is None else sequences.value,
-        )
+    @property
+    def tokens(self) -> TokenContext:
+        """The context for `linear_loss` and `logits_loss`, as far as the forward alone tells it."""
+        return self._tokens
 
     @property
     def segments(self) -> Tensor | None:

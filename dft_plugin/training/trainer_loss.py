@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any, NamedTuple
 
@@ -14,16 +14,16 @@ from dft_plugin.core.label_tags import sample_starts
 from dft_plugin.core.logits_loss import logits_loss
 from dft_plugin.core.reduction import LossOutput
 from dft_plugin.core.token_classes import TokenClasses
-from dft_plugin.errors import ConflictError, DftError, InputError, IntegrationError, LossNotLiveError
+from dft_plugin.errors import ConflictError, DftError, IntegrationError, LossNotLiveError
 from dft_plugin.training.added_loss import AddedLoss
 from dft_plugin.training.batch_context import BatchContext
-from dft_plugin.training.filter_check import FilterReport
 from dft_plugin.training.full_weight import full_weight_ids
 from dft_plugin.training.gathered_stats import GatheredStats, Window
-from dft_plugin.training.loss_head import HeadPass, LossHead, find_head
-from dft_plugin.training.mean_weight import MeanWeight
+from dft_plugin.training.loss_head import HeadPass, LossHead
+from dft_plugin.training.loss_path import LossPath
+from dft_plugin.training.placeholders import placeholder_ids, refuse_placeholders
 from dft_plugin.training.reference_model import require_adapter
-from dft_plugin.training.sequence_nll import StepSequences
+from dft_plugin.training.step_before import StepBefore
 
 
 class ForwardOptions(NamedTuple):
@@ -45,26 +45,21 @@ class TrainerLoss:
     Attributes:
         config: The objective and options of the run.
         num_training_calls: How often the training loss was computed.
-        path: "fused" (inside lm_head, no logits) or "logits".
-        path_reason: Why the logits path was taken; empty where it was asked for.
-        announce: Called when the path is settled, which takes the first forward where the fused loss is wanted.
+        path: Where the loss is computed, and why there.
         objective: What is trained, routed and shaped.
         progress: Share of the optimiser steps done; the monitor keeps it.
-        mean_weight: Running mean of the weights; None unless they are renormalised.
-        sequences: The sequences of the step before; None unless the objective compares with them.
+        step_before: What the objective compares with from the optimiser step before.
     """
 
     def __init__(self, config: LossConfig) -> None:
         self.config = config
         self.num_training_calls = 0
-        self.path = "logits"
-        self.path_reason = ""
-        self.announce: Callable[[], None] = lambda: None
+        self.path = LossPath(config.shared)
         self.objective = config.training_objective()
         self.progress = 0.0
-        self.mean_weight = MeanWeight() if config.shared.renormalise else None
-        self.sequences = StepSequences() if "sequence_nll" in self.objective.needs else None
-        self._head: LossHead | None = None
+        self.step_before = StepBefore(
+            mean_weight=config.shared.renormalise is not None, sequences="sequence_nll" in self.objective.needs
+        )
         self._context = BatchContext(config.shared)
         self._options: ForwardOptions | None = None
         self._added_loss: AddedLoss | None = None
@@ -88,7 +83,7 @@ class TrainerLoss:
                 "sample_weight and reduction: sample_mean read what LLaMA-Factory's and ms-swift's data carry; a plain "
                 "transformers trainer has no such data. Train there, or remove the option."
             )
-        if loss.mean_weight is not None or loss.sequences is not None:
+        if loss.step_before.is_needed:
             raise ConflictError(
                 f"loss_type={loss_type} with these options compares with the optimiser step before, which a plain "
                 "transformers trainer does not announce. Train with LLaMA-Factory or ms-swift, or choose another."
@@ -107,9 +102,7 @@ class TrainerLoss:
             ConflictError: `fused: true` or `gradient_filter` was asked for and the fused loss cannot be exact.
         """
         shared = self.config.shared
-        config = model.config
-        names = ("image_token_id", "video_token_id", "audio_token_id")  # absent or None in a text model
-        self._placeholders = tuple(value for name in names if (value := getattr(config, name, None)) is not None)
+        self._placeholders = placeholder_ids(model.config)
         if shared.full_weight_tokens:
             self.objective = self.config.training_objective(
                 full_weight_ids(shared.full_weight_tokens, tokenizer, model)
@@ -122,65 +115,7 @@ class TrainerLoss:
             {} if shared.route is None else shared.route.keys,
             has_default=shared.route is not None and shared.route.has_default,
         )
-        if shared.fused is False:
-            return
-        choice = find_head(model)
-        self.path_reason = obstacle or choice.reason
-        is_head_trained = choice.head is not None and choice.head.weight.requires_grad
-        if not self.path_reason and is_head_trained and "ref_logits" in self.objective.needs:
-            self.path_reason = "the reference's lm_head is not the trained one"
-        if choice.head is not None and not self.path_reason:
-            self._head = LossHead(
-                choice.head,
-                chunk_size=shared.chunk_size,
-                must_verify=shared.verify,
-                gradient_filter=shared.filter_bound,
-            )
-            self.path = "fused"
-        else:
-            self._refuse_logits_path()
-
-    def _refuse_logits_path(self) -> None:
-        if self.config.shared.fused is True:
-            raise ConflictError(
-                f"fused=true in loss_config, but {self.path_reason}. Write `fused: auto` to train the same objective "
-                "on the logits path, or change the model."
-            )
-        if self.config.shared.filter_bound is not None:
-            raise ConflictError(
-                f"gradient_filter={self.config.shared.gradient_filter} in loss_config needs the fused loss, but "
-                f"{self.path_reason}. Remove gradient_filter, or change the model."
-            )
-
-    @property
-    def is_path_settled(self) -> bool:
-        """Return True where `path` can no longer change in the mode the model is in."""
-        return self._head is None or self._head.is_proven
-
-    @property
-    def transform(self) -> str:
-        """Settings that transform the logits within the fused loss; empty where there are none or they are unknown."""
-        return "" if self._head is None or not self._head.is_proven else self._head.transform.source
-
-    def settle_path(self, model: nn.Module, inputs: Mapping[str, Any]) -> None:
-        """Before the first forward of a mode: prove the fused path, or leave it; every rank must call.
-
-        Args:
-            model: The model without wrappers.
-            inputs: What the trainer hands to its loss.
-
-        Raises:
-            ConflictError: `fused: true` was asked for and cannot be exact.
-        """
-        if self._head is None or self._head.is_proven:
-            return
-        is_first = not self._head.is_proven_anywhere
-        self.path_reason = self._head.prove(model, inputs)
-        if self.path_reason:
-            self._head, self.path = None, "logits"
-            self._refuse_logits_path()
-        if is_first or self.path_reason:
-            self.announce()
+        self.path.choose(model, self.objective, obstacle=obstacle)
 
     @contextmanager
     def forward(
@@ -196,7 +131,7 @@ class TrainerLoss:
     ) -> Iterator[dict[str, Any]]:
         """Surround one forward of the model and the call of this loss; yield what the forward must be given.
 
-        The first time in each mode, the path is settled before; see `settle_path`. While it is open the labels are
+        The first time in each mode, the path is settled before; see `LossPath.settle`. While it is open the labels are
         plain ids, what they carried and what the frozen reference says is known to the objective, and the head
         computes the loss where it can.
 
@@ -221,10 +156,10 @@ class TrainerLoss:
         with self.batch(inputs) as plain:
             labels = plain.get("labels")  # absent where a trainer predicts without them
             if labels is not None:
-                self._refuse_placeholders(labels)  # before any forward: the model fails on them less clearly
+                refuse_placeholders(labels, self._placeholders)  # the model would fail less clearly
             if not wants_logits:
-                self.settle_path(bare_model, plain)
-            head = None if wants_logits else self._head
+                self.path.settle(bare_model, plain)
+            head = None if wants_logits else self.path.head
             self._options = ForwardOptions(num_items_in_batch, token_scale, shift, added_scale)
             try:
                 with ExitStack() as stack:
@@ -247,7 +182,7 @@ class TrainerLoss:
             labels,
             self.objective.at(self.progress),
             num_items_in_batch=options.num_items_in_batch,
-            context=self._context.tokens(self.mean_weight, self.sequences),
+            context=self.step_before.known_to(self._context.tokens),
             token_scale=self._context.scaled(options.token_scale, shift=options.shift),
             shift=options.shift,
         )
@@ -298,11 +233,6 @@ class TrainerLoss:
         return self._options is not None
 
     @property
-    def filter_report(self) -> FilterReport | None:
-        """Report of `gradient_filter` on the first micro-batch; None before it and without a filter."""
-        return None if self._head is None else self._head.filter_report
-
-    @property
     def keeps_added(self) -> bool:
         """Say whether the loss of the forward under way has what the model adds to its own."""
         return bool(self._added)
@@ -311,18 +241,6 @@ class TrainerLoss:
     def fused_output(self) -> LossOutput | None:
         """Output of the head in the forward under way; None on the logits path."""
         return None if self._pass is None else self._pass.output
-
-    def _refuse_placeholders(self, labels: Tensor) -> None:
-        """Image, video and audio placeholders stand for features, not for words: no token loss is defined on them."""
-        if not self._placeholders:
-            return
-        is_found = torch.stack([(labels == token).any() for token in self._placeholders]).tolist()  # one transfer
-        found = [token for token, is_there in zip(self._placeholders, is_found, strict=True) if is_there]
-        if found:
-            raise InputError(
-                f"labels contain the placeholder tokens {found} of images, video or audio, which would be trained as "
-                "words. Set train_on_prompt: false in LLaMA-Factory, and remove placeholder text from the answers."
-            )
 
     def _not_live(self, found: str = "the trainer never took it from lm_head") -> LossNotLiveError:
         return LossNotLiveError(
@@ -366,7 +284,7 @@ class TrainerLoss:
             num_items_in_batch=options.num_items_in_batch,
             token_scale=self._context.scaled(options.token_scale, shift=options.shift),
             shift=options.shift,
-            context=self._context.tokens(self.mean_weight, self.sequences),
+            context=self.step_before.known_to(self._context.tokens),
         )
         return self._take(output, labels, output.loss, mode)
 
@@ -382,10 +300,7 @@ class TrainerLoss:
         if mode == "eval":
             return self._with_added(output.plain_loss)
         self.num_training_calls += 1
-        if self.mean_weight is not None:
-            self.mean_weight.add(output)
-        if self.sequences is not None:
-            self.sequences.add(output, self._context.segments)
+        self.step_before.add(output, self._context.segments)
         return self._with_added(loss)
 
     def _with_added(self, loss: Tensor) -> Tensor:
@@ -439,22 +354,7 @@ class TrainerLoss:
         """
         if self._added_loss is not None:
             self._added_loss.end_step()
-        if self.mean_weight is not None:
-            self.mean_weight.end_step(device)
-        if self.sequences is not None:
-            self.sequences.end_step(device)
-
-    def state(self) -> dict[str, float]:
-        """Return the state with which a resumed run goes on as if it had not stopped."""
-        state = {} if self.mean_weight is None else {"mean_weight": self.mean_weight.value}
-        return state if self.sequences is None else {**state, **self.sequences.state()}
-
-    def restore(self, state: Mapping[str, float]) -> None:
-        """Go on from the `state` of a checkpoint."""
-        if self.mean_weight is not None and "mean_weight" in state:
-            self.mean_weight.value = state["mean_weight"]
-        if self.sequences is not None:
-            self.sequences.restore(state)
+        self.step_before.end_step(device)
 
     def discard(self, mode: str) -> None:
         """Forget what was gathered for `mode`."""

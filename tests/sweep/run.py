@@ -80,9 +80,9 @@ def checked(row: Architecture) -> dict[str, Any]:
     _, plain_sft = checks.ours(model, inputs, "sft", False)
     _, plain_dft = checks.ours(model, inputs, "dft", False)
     found = {
-        "path": loss.path,
-        "reason": loss.path_reason,
-        "transform": loss.transform,
+        "path": loss.path.name,
+        "reason": loss.path.reason,
+        "transform": loss.path.transform,
         "sft_equals_stock": checks.difference(auto_sft, checks.stock(model, inputs)),
         "dft_equals_native": checks.difference(auto_dft, checks.native_dft(model, inputs)),
         "fused_equals_logits": checks.difference(auto_sft, plain_sft) or checks.difference(auto_dft, plain_dft),

@@ -166,4 +166,4 @@ def test_a_model_with_a_cross_entropy_of_its_own_is_refused_if_it_adds_to_it(ext
         with pytest.raises(ConflictError, match=r"OwnLoss adds 0\.25"):
             train(model, *batch(), "dft", False)
     else:
-        assert train(model, *batch(), "dft", True)[0].path == "fused"
+        assert train(model, *batch(), "dft", True)[0].path.name == "fused"

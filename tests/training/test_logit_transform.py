@@ -60,7 +60,7 @@ def test_scales_and_caps_are_trained_fused_and_equal_the_float64_reference(name)
     model = make(name)
     inputs, labels = batch()
     fused, value, grads = step(model, fused=True, inputs=inputs, labels=labels)
-    assert fused.path == "fused" and fused.transform == source
+    assert fused.path.name == "fused" and fused.path.transform == source
     truth = textbook(model, inputs, labels, scale=scale, softcap=softcap)
     torch.testing.assert_close(value.double(), truth.loss, rtol=1e-6, atol=1e-9)
     torch.testing.assert_close(grads["lm_head.weight"].double(), truth.grad_weight, rtol=1e-4, atol=1e-7)
@@ -120,8 +120,8 @@ def test_an_unknown_change_takes_the_logits_path_by_itself_and_is_refused_under_
     inputs, labels = batch()
     model, loss = changing(change), TrainerLoss.named("dft")
     loss.attach(model)
-    loss.settle_path(model, {"input_ids": inputs, "labels": labels})
-    assert loss.path == "logits" and "the model" in loss.path_reason
+    loss.path.settle(model, {"input_ids": inputs, "labels": labels})
+    assert loss.path.name == "logits" and "the model" in loss.path.reason
     with pytest.raises(ConflictError, match="fused: auto"):
         step(changing(change), fused=True, inputs=inputs, labels=labels)
 
@@ -129,7 +129,7 @@ def test_an_unknown_change_takes_the_logits_path_by_itself_and_is_refused_under_
 def test_an_exact_cast_is_no_change():
     inputs, labels = batch()
     loss, _, _ = step(changing(lambda x: x.double()), fused=True, inputs=inputs, labels=labels)
-    assert loss.path == "fused" and loss.transform == ""
+    assert loss.path.name == "fused" and loss.path.transform == ""
 
 
 def test_a_number_of_the_configuration_is_trusted_only_where_it_is_used():
@@ -137,7 +137,7 @@ def test_a_number_of_the_configuration_is_trusted_only_where_it_is_used():
     model.config.logit_scale, model.config.final_logit_softcapping = 0.25, 30.0
     inputs, labels = batch()
     loss, _, _ = step(model, fused=True, inputs=inputs, labels=labels)
-    assert loss.transform == ""
+    assert loss.path.transform == ""
 
 
 def test_a_head_that_runs_twice_takes_the_logits_path():
@@ -146,7 +146,7 @@ def test_a_head_that_runs_twice_takes_the_logits_path():
     model.forward = lambda *args, **kwargs: (forward(*args, **kwargs), forward(*args, **{**kwargs, "labels": None}))[0]
     inputs, labels = batch()
     loss, _, _ = step(model, fused="auto", inputs=inputs, labels=labels)
-    assert loss.path == "logits" and "ran 2 times" in loss.path_reason
+    assert loss.path.name == "logits" and "ran 2 times" in loss.path.reason
 
 
 def test_the_proof_leaves_no_trace():
@@ -168,7 +168,7 @@ def test_the_proof_leaves_no_trace():
     states = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].copy()
     loss = TrainerLoss.named("dft", {"fused": True})
     loss.attach(model)
-    loss.settle_path(model, {"input_ids": inputs, "labels": labels})
+    loss.path.settle(model, {"input_ids": inputs, "labels": labels})
     assert torch.equal(states[0], torch.get_rng_state()) and states[1] == random.getstate()
     assert (states[2] == np.random.get_state()[1]).all()
     assert model.training and all(p.grad is None for p in model.parameters())
@@ -179,11 +179,11 @@ def test_each_mode_is_proven_by_itself():
     model = changing(lambda x: x if model.training else x * 0.77)
     inputs, labels = batch()
     loss, _, _ = step(model, fused="auto", inputs=inputs, labels=labels)
-    assert loss.path == "fused"
+    assert loss.path.name == "fused"
     model.eval()
     with torch.no_grad():
-        loss.settle_path(model, {"input_ids": inputs, "labels": labels})
-    assert loss.path == "logits"
+        loss.path.settle(model, {"input_ids": inputs, "labels": labels})
+    assert loss.path.name == "logits"
 
 
 def test_a_change_that_comes_later_stops_the_run_at_its_next_log():
