@@ -1,8 +1,10 @@
 """Scoring answers of a file: verdicts, what is missing, lost workers, kills and shards."""
 
+import contextlib
 import json
 import os
 import random
+import select
 import signal
 import subprocess
 import sys
@@ -153,6 +155,27 @@ def test_an_interrupt_before_a_worker_is_ready_is_the_main_process_s_to_handle(c
     scores = list(LocalPool(num_workers=1).score(Interrupting(None, "text"), answers))
     assert [score.status for score in scores] == ["ok"] * 3
     assert "Traceback" not in capfd.readouterr().err
+
+
+SERVER = "import dft_eval.run.fork_server, time; print('loading', flush=True); time.sleep(1000)"
+STARTER = """
+import subprocess, sys, time
+server = subprocess.Popen((sys.executable, "-c", sys.argv[1]), stdout=subprocess.PIPE)
+server.stdout.readline()
+print(server.pid, flush=True)
+time.sleep(1000)
+"""
+
+
+def test_a_fork_server_that_is_still_loading_ends_with_what_started_it():
+    with subprocess.Popen((sys.executable, "-c", STARTER, SERVER), stdout=subprocess.PIPE) as starter:
+        server = int(starter.stdout.readline())
+        ended = os.pidfd_open(server)
+        starter.kill()
+    assert select.select([ended], [], [], 30.0)[0]
+    os.close(ended)
+    with contextlib.suppress(ChildProcessError):  # where orphans fall to this process
+        os.waitpid(server, 0)
 
 
 def test_shards_merge_to_the_whole_and_merging_again_changes_nothing(tmp_path):

@@ -45,7 +45,7 @@ class LocalPool:
         if not answers:
             return
         context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload([__name__])
+        context.set_forkserver_preload(["dft_eval.run.fork_server", __name__])
         num_workers = min(self.num_workers, len(answers))
         pool = ProcessPool(num_workers, initializer=_start_worker, initargs=(task, os.getpid()), context=context)
         waiting = iter(answers)

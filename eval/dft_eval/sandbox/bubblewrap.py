@@ -33,7 +33,7 @@ from pathlib import Path
 from dft_eval.sandbox.cgroup import Group, open_group
 from dft_eval.sandbox.errors import SandboxUnavailableError
 from dft_eval.sandbox.identity import borrowed_user_id
-from dft_eval.sandbox.program import MIB, WORK_DIR, Command, Limits, Outcome, infra_error, too_large
+from dft_eval.sandbox.program import MIB, WORK_DIR, Command, Limits, Outcome, infra_error, run_guarded
 from dft_eval.sandbox.scratch import start_reaper
 from dft_eval.sandbox.seccomp import deny_filter
 from dft_eval.sandbox.supervise import KEPT_OUTPUT_BYTES, Watch, supervise
@@ -84,13 +84,7 @@ class Bubblewrap:
             command: What to run.
             kept_bytes: Most bytes kept of each output stream.
         """
-        if (refused := too_large(command)) is not None:
-            return refused
-        try:
-            with contextlib.ExitStack() as resources:
-                return self._run(command, kept_bytes, resources)
-        except OSError as error:
-            return infra_error(f"bubblewrap: {error}")
+        return run_guarded(self.name, command, lambda resources: self._run(command, kept_bytes, resources))
 
     def _run(self, command: Command, kept_bytes: int, resources: contextlib.ExitStack) -> Outcome:
         user_id = resources.enter_context(borrowed_user_id())

@@ -29,7 +29,7 @@ from dft_eval.sandbox.bubblewrap import BASE_ENV, ETC
 from dft_eval.sandbox.cgroup import Group, open_group
 from dft_eval.sandbox.errors import SandboxUnavailableError
 from dft_eval.sandbox.identity import borrowed_user_id
-from dft_eval.sandbox.program import MIB, Command, Limits, Outcome, infra_error, too_large
+from dft_eval.sandbox.program import MIB, Command, Limits, Outcome, run_guarded
 from dft_eval.sandbox.scratch import FOLDER_PREFIX, is_over, processes_of, remove_folder, start_reaper
 from dft_eval.sandbox.seccomp import deny_filter
 from dft_eval.sandbox.supervise import KEPT_OUTPUT_BYTES, Watch, supervise
@@ -82,13 +82,7 @@ class Landlock:
             command: What to run.
             kept_bytes: Most bytes kept of each output stream.
         """
-        if (refused := too_large(command)) is not None:
-            return refused
-        try:
-            with contextlib.ExitStack() as resources:
-                return self._run(command, kept_bytes, resources)
-        except (OSError, subprocess.SubprocessError) as error:
-            return infra_error(f"landlock: {error}")
+        return run_guarded(self.name, command, lambda resources: self._run(command, kept_bytes, resources))
 
     def _run(self, command: Command, kept_bytes: int, resources: contextlib.ExitStack) -> Outcome:
         start_reaper(os.getpid())

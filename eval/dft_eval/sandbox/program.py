@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
+import subprocess
 import tarfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -111,6 +113,23 @@ def too_large(command: Command) -> Outcome | None:
     if num_bytes <= command.limits.disk_mib * MIB and len(command.files) <= command.limits.num_files:
         return None
     return Outcome("disk_limit", None, b"", b"", 0.0, 0.0, f"{len(command.files)} files of {num_bytes // MIB} MiB")
+
+
+def run_guarded(name: str, command: Command, run: Callable[[contextlib.ExitStack], Outcome]) -> Outcome:
+    """Run a command whose files fit; what the machine refuses is `infra_error`.
+
+    Args:
+        name: Of the backend.
+        command: What to run.
+        run: Runs it, and leaves what has to be released in the stack.
+    """
+    if (refused := too_large(command)) is not None:
+        return refused
+    try:
+        with contextlib.ExitStack() as resources:
+            return run(resources)
+    except (OSError, subprocess.SubprocessError) as error:
+        return infra_error(f"{name}: {error}")
 
 
 def collecting(argv: tuple[str, ...], pattern: str) -> tuple[str, ...]:

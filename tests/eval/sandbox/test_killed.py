@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from dft_eval.sandbox import cgroup, identity
 from tests.eval.processes import processes_with
+from tests.eval.sandbox.leftovers import left_of, wait_until_empty
 
 pytestmark = pytest.mark.slow
 
@@ -28,7 +28,6 @@ while True:
     sandbox.run(Command((binary("python3"), "-I", "-c", source), {"a": b"x"}, may_write=True))
 """
 TASK = "multipl_e/sh"
-LEFT_WITHIN_S = 10.0
 
 
 @pytest.fixture(autouse=True)
@@ -38,29 +37,6 @@ def orphans_are_reaped():
     for pid in Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children").read_text().split():
         if "Z" in Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]:
             os.waitpid(int(pid), os.WNOHANG)
-
-
-def left_of(process):
-    """Processes under the user ids that a process lends, its folders and its control groups."""
-    first, last = identity.user_ids_of(process)
-    found = [str(path) for path in Path("/tmp").glob(f"dft-sandbox-{process}-*")]
-    for pattern in cgroup.group_globs(process):
-        found += map(str, Path(pattern).parent.glob(Path(pattern).name))
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            state = (folder / "stat").read_text().rpartition(")")[2].split()[0]
-            if first <= folder.stat().st_uid <= last and state != "Z":
-                found.append((folder / "cmdline").read_text())
-        except OSError:
-            continue
-    return found
-
-
-def wait_until_empty(find):
-    deadline = time.monotonic() + LEFT_WITHIN_S
-    while (left := find()) and time.monotonic() < deadline:
-        time.sleep(0.1)
-    return left
 
 
 @pytest.mark.promise("leaves-nothing")

@@ -21,12 +21,25 @@ FORGED = {
     "module.constructor._load = (name, ...rest) => name.includes('assert') ? { deepEqual() {} }\n"
     " : real(name, ...rest);\n"
     "require = module.constructor.createRequire(__filename);\n",
-    "sh": "    echo wrong\n}\nset() { :; }\nlast() {\n    :\n",
+    "sh": "    echo wrong\n}\nshopt -s extdebug\n"
+    "trap '[[ $BASH_COMMAND != *@(trap|shopt|run_test|set\\ -e)* ]]' DEBUG\n"
+    "last() {\n    :\n",
     "php": "    return -1;\n}\nset_exception_handler(function () {\n    $lines = file(__FILE__);\n"
     "    preg_match(\"/^echo '(\\w+)', '(\\w+)';/m\", implode('', $lines), $found);\n    echo $found[1], $found[2];\n"
     "    exit(0);\n});\n",
     "cpp": "    return -1;\n}\nstruct Any { bool operator==(long) const { return true; } };\n"
     "Any anything(std::string) { return Any(); }\n#define string_length anything\n",
+}
+BASH_OVERRIDES = {
+    "set": "set() { :; }",
+    "everything": "for each in unset set exit trap unalias shopt enable builtin echo diff; do\n"
+    '    eval "$each() { :; }"\ndone',
+    "run_test": "run_test() { :; }\nreadonly -f run_test",
+    "alias": "shopt -s expand_aliases\nalias set=true run_test=true candidate=true",
+    "disabled": "enable -n set",
+    "disabled-with-exit": "enable -n set exit",
+    "exit-trap": "trap 'exit 0' EXIT",
+    "error-trap": "trap 'set +e' ERR",
 }
 
 
@@ -82,3 +95,28 @@ def test_recorded_passes_are_not_forged(language, open_code_task, data_dir):
     answers = [each for each in recorded_answers(data_dir, language) if recorded[each.sample_id][0][1]["passed"]]
     task = open_code_task(f"multipl_e/{language}")
     assert [task.score(answer).status for answer in answers[:4]] == ["ok"] * 4
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("override", BASH_OVERRIDES)
+def test_words_of_the_bash_tests_cannot_be_redefined(override, open_code_task):
+    task = open_code_task("multipl_e/sh")
+    before = f"    echo wrong\n}}\n{BASH_OVERRIDES[override]}\nlast() {{\n    :\n"
+    verdicts = task.score(Answer("HumanEval_23_strlen", completion=before)).detail["verdicts"]
+    assert "ok" not in verdicts.values()
+    assert verdicts["strict"] != "forged"  # the tests themselves failed it
+
+
+@pytest.mark.slow
+def test_letters_of_another_case_are_another_answer_in_bash(open_code_task):
+    task = open_code_task("multipl_e/sh")
+    text = '    local text=$1\n    echo "${text@L}"\n}\nshopt -s nocasematch\nlast() {\n    :\n'
+    assert task.score(Answer("HumanEval_27_flip_case", completion=text)).passed is False
+
+
+@pytest.mark.slow
+def test_options_that_a_bash_program_is_used_to_are_left_alone(open_code_task):
+    """`set -e` of the tests does not reach into the program: a function may have commands that fail."""
+    task = open_code_task("multipl_e/sh")
+    text = "    false\n    ((0))\n    printf '%s' ${#1}\n"
+    assert task.score(Answer("HumanEval_23_strlen", completion=text)).status == "ok"

@@ -22,6 +22,7 @@ from dft_eval.tasks.code.multipl_e_programs import (
     completed_source,
     python_entry_point,
     qwen_chat_source,
+    tested_source,
     without_tests,
 )
 from dft_eval.tasks.code.protocols import multipl_e_stops
@@ -124,7 +125,8 @@ class MultiPLE(CodeTask):
 
     def _executed(self, program: str, tests: str) -> tuple[Execution, Sentinel]:
         sentinel = new_sentinel()
-        return self.toolchain.execute(f"{program}\n{tests}", sentinel, open_sandbox(), LIMITS), sentinel
+        source = tested_source(self.language, program, tests)
+        return self.toolchain.execute(source, sentinel, open_sandbox(), LIMITS), sentinel
 
     def _controlled(self, program: str, tests: str, strict: Verdict) -> Verdict:
         """`forged` for a program that also passes tests it has to fail; unchanged where no test can be altered."""

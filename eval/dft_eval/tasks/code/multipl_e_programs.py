@@ -21,6 +21,16 @@ _PYTHON_IMPORTS = (
     "math", "re", "sys", "copy", "datetime", "itertools", "collections", "heapq", "functools", "hashlib", "numpy",
     "numpy as np", "string",
 )  # fmt: skip
+_BASH_RESET = r"""POSIXLY_CORRECT=y
+\unset -f unset set exit trap unalias shopt enable builtin printf candidate run_test || \exit 1
+\enable unset set exit trap unalias shopt builtin printf || \exit 1
+\trap - EXIT ERR DEBUG RETURN
+\unalias -a
+\shopt -u inherit_errexit nocasematch extdebug
+\unset POSIXLY_CORRECT
+"""
+"""Gives the tests back the words they use; in POSIX mode no function goes before `unset`, `set`, `exit` and `trap`."""
+
 _KEEPS_NAMESPACE = ("HumanEval_147_", "HumanEval_159_")
 _MAINS = {"java": "public static void main", "cpp": "main()", "cs": "static void Main"}
 
@@ -28,6 +38,13 @@ _MAINS = {"java": "public static void main", "cpp": "main()", "cs": "static void
 def without_tests(problem: CodeProblem, program: str) -> str:
     """A whole program, with or without the tests, without them."""
     return program.rstrip().removesuffix("?>").rstrip().removesuffix(str(problem["test"]).rstrip())
+
+
+def tested_source(language: str, program: str, tests: str) -> str:
+    """A program followed by its tests, which Bash programs can redefine fewer words of than they could."""
+    if language == "sh":
+        tests = tests.replace("\ncandidate() {", f"\n{_BASH_RESET}candidate() {{", 1)
+    return f"{program}\n{tests}"
 
 
 def completed_source(language: str, problem: CodeProblem, completion: str) -> str:
