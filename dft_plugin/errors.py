@@ -10,6 +10,7 @@ DftError
 │   └── LabelOutOfRangeError (IndexError)
 ├── IntegrationError (RuntimeError)      a framework we cannot inject into
 │   └── LossNotLiveError                 training ran, our loss did not
+├── StorageError (OSError)               a file or folder that cannot be written
 └── MissingPrerequisiteError (RuntimeError)   package, data or tool that is not there
 
 A message says what was found, what is accepted and what to do.
@@ -56,6 +57,10 @@ class IntegrationError(DftError, RuntimeError):
 
 class LossNotLiveError(IntegrationError):
     """A training step went by without our loss having been computed."""
+
+
+class StorageError(DftError, OSError):
+    """A file or folder cannot be written; what was recorded before is intact."""
 
 
 class MissingPrerequisiteError(DftError, RuntimeError):

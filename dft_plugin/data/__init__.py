@@ -1,0 +1,1 @@
+"""Training data of both frameworks, built from public datasets by declarative recipes."""
