@@ -10,7 +10,7 @@ import pytest
 
 from dft_eval.backends.base import SamplingParams, make_requests
 from dft_eval.backends.openai_server import OpenAIBackend, OpenAISettings
-from dft_eval.backends.server_replies import retry_after_s
+from dft_eval.backends.server_replies import read_reply, retry_after_s
 from dft_eval.errors import BackendError, ConfigError
 from dft_eval.records.schema import Sample
 from tests.eval.served_models import serving, serving_transformers
@@ -141,6 +141,30 @@ def test_what_does_not_pass_stops_the_run(server, prompt, complaint, num_asked):
     assert len(server.asked) == num_asked
 
 
+@pytest.mark.parametrize(
+    ("choice", "expected"),
+    [
+        ({"message": {"content": "x"}, "finish_reason": "STOP"}, ("x", "stop")),
+        ({"message": {"content": "x"}, "finish_reason": "MAX_TOKENS"}, ("x", "length")),
+        ({"message": {"content": "x"}, "finish_reason": ""}, ("x", "stop")),
+        ({"message": {"content": "x"}}, ("x", "stop")),
+        ({"text": "x", "finish_reason": {"type": "length", "length": 11}}, ("x", "length")),
+        ({"message": {"content": [{"type": "text", "text": {"value": "x"}}]}, "finish_reason": "stop"}, ("x", "stop")),
+        ({"message": {"content": []}, "finish_reason": "stop"}, ("", "stop")),
+        ({"message": {"content": None, "refusal": "No."}, "finish_reason": "stop"}, ("No.", "stop")),
+        ({"message": {"content": "x"}, "finish_reason": "abort"}, None),
+        ({"finish_reason": "stop"}, None),
+        (None, None),
+    ],
+)
+def test_replies_of_odd_forms(choice, expected):
+    if expected is None:
+        with pytest.raises(BackendError, match=r"text is needed|no choice came back \(loading\)"):
+            read_reply({"choices": [choice], "error": "loading"}, "server", 11)
+    else:
+        assert tuple(read_reply({"choices": [choice]}, "server", 11)) == expected
+
+
 def test_no_server_is_said(server):
     port = server.server_port
     server.shutdown()
@@ -258,6 +282,8 @@ def test_a_date_is_a_time_to_wait_for_too():
     assert retry_after_s({"retry-after": "Thu, 01 Jan 2026 12:00:30 GMT"}, now) == 30.0
     assert retry_after_s({"retry-after": "Thu, 01 Jan 2026 11:00:30 GMT"}, now) == 0.0
     assert retry_after_s({"retry-after-ms": "250"}, now) == 0.25
+    assert retry_after_s({"retry-after": "Thu, 01 Jan 2026 12:00:30"}, now) == 30.0
+    assert retry_after_s({"retry-after-ms": "inf"}, now) == 3600.0
     assert retry_after_s({"retry-after": "soon"}, now) is None
     assert retry_after_s({}, now) is None
 

@@ -15,10 +15,15 @@ RETRIED_STATUS = frozenset({408, 409, 425, 429})
 """Of a refusal that passes; so do all from 500."""
 LONGEST_RETRY_AFTER_S = 3600.0
 
-_ENDED = frozenset({"stop", "eos", "eos_token", "stop_sequence", "stop_token", "end_turn", "end_of_turn", "stop_str"})
-_CUT = frozenset({"length", "max_tokens", "max_length", "model_length", "max_output_tokens"})
+_ENDED = frozenset(
+    {
+        *("stop", "stopped", "stop_sequence", "stop_token", "stop_str", "eos", "eos_token", "eos_token_id"),
+        *("end_turn", "end_of_turn", "complete", "completed", "finished"),
+    }
+)
+_CUT = frozenset({"length", "limit", "max_tokens", "max_new_tokens", "max_length", "model_length", "max_output_tokens"})
 _LIMITS = (
-    r"(?:maximum context length|context length|max_model_len|context size|n_ctx)\D{0,20}?(\d+)",
+    r"(?:maximum context length|context length|context window|max_model_len|context size|n_ctx)\D{0,20}?(\d+)",
     r"max_new_tokens`? must be <= (\d+)",
     r"context (?:length|window) of (?:only )?(\d+)",
 )
@@ -29,6 +34,9 @@ _PROMPTS = (
     r"Given: (\d+) `inputs`",
     r"prompt contains(?: at least)? (\d+) (?:input )?tokens",
     r"(\d+) (?:prompt|input) tokens",
+    r"prompt (?:length \(|has )(\d+)",
+    r"messages resulted in (\d+) tokens",
+    r"input \((\d+) tokens\)",
 )
 
 
@@ -56,17 +64,25 @@ def read_reply(reply: Any, where: str, max_new_tokens: int) -> Reply:
     if isinstance(reply, (str, bytes)):
         kind = "a web page" if "<" in str(reply)[:200] else "text"
         raise BackendError(f"{where}: {kind} came back, no choice. base_url is wrong: it often ends in /v1.")
-    choices = getattr(reply, "choices", None)  # absent: an object of another kind of server
-    if not choices:
-        raise BackendError(f"{where}: no choice came back. base_url may be that of another kind of server.")
-    choice = choices[0]
-    message = getattr(choice, "message", None)  # a text completion has none
-    text = _text_of(choice.text if message is None else message.content)
-    thought = None if message is None else _reasoning(message)
-    ended = _finish_reason(choice.finish_reason, reply, max_new_tokens)
-    if ended is None or (text is None and ended != "length" and not thought):
-        raise BackendError(f"{where}: finish_reason={choice.finish_reason!r}, text {text!r}; text is needed.")
+    choices = _field(reply, "choices")
+    if not choices or choices[0] is None:
+        error = _field(reply, "error")
+        told = f" ({error})" if error else ""
+        raise BackendError(f"{where}: no choice came back{told}. base_url may be that of another kind of server.")
+    choice, message = choices[0], _field(choices[0], "message")  # a text completion has none
+    text = _text_of(_field(choice, "text") if message is None else _field(message, "content"))
+    if text is None and isinstance(refusal := _field(message, "refusal"), str):
+        text = refusal  # the model's own words
+    given = _field(choice, "finish_reason")
+    ended = _finish_reason(given, reply, max_new_tokens)
+    if ended is None or (text is None and ended != "length" and not _reasoning(message)):
+        raise BackendError(f"{where}: finish_reason={given!r}, text {text!r}; text is needed.")
     return Reply("", "length") if text is None else Reply(text, ended)
+
+
+def _field(holder: Any, name: str) -> Any:
+    """A field of a mapping or an object; None where it has none, as servers leave out what does not apply."""
+    return holder.get(name) if isinstance(holder, Mapping) else getattr(holder, name, None)
 
 
 def _text_of(content: Any) -> str | None:
@@ -76,39 +92,34 @@ def _text_of(content: Any) -> str | None:
     parts = content if isinstance(content, (list, tuple)) else [content]
     texts = [_part(part) for part in parts]
     found = [text for text in texts if text is not None]
-    return "".join(found) if found else None
+    return "".join(found) if found or not parts else None
 
 
 def _part(part: Any) -> str | None:
     if isinstance(part, str):
         return part
-    kind, text = (
-        (part.get("type"), part.get("text"))
-        if isinstance(part, Mapping)
-        else (
-            getattr(part, "type", None),  # absent: a part of a kind that holds no text
-            getattr(part, "text", None),
-        )
-    )
+    kind, text = _field(part, "type"), _field(part, "text")
+    text = text.get("value") if isinstance(text, Mapping) else text
     return text if isinstance(text, str) and kind in (None, "text", "output_text") else None
 
 
 def _reasoning(message: Any) -> str | None:
     for name in ("reasoning_content", "reasoning"):
-        found = getattr(message, name, None)  # servers of models that do not think aloud have neither
+        found = _field(message, name)
         if isinstance(found, str) and found.strip():
             return found
     return None
 
 
-def _finish_reason(given: str | None, reply: Any, max_new_tokens: int) -> FinishReason | None:
-    if given is None:
-        usage = getattr(reply, "usage", None)  # some servers count nothing
-        written = getattr(usage, "completion_tokens", None)
+def _finish_reason(given: Any, reply: Any, max_new_tokens: int) -> FinishReason | None:
+    given = _field(given, "type") if isinstance(given, Mapping) else given
+    if not given:
+        written = _field(_field(reply, "usage"), "completion_tokens")
         return "length" if isinstance(written, int) and written >= max_new_tokens else "stop"
-    if given in _ENDED:
+    reason = str(given).casefold()
+    if reason in _ENDED:
         return "stop"
-    return "length" if given in _CUT else None
+    return "length" if reason in _CUT else None
 
 
 def fitting_tokens(message: str, max_new_tokens: int) -> int | None:
@@ -134,7 +145,7 @@ def retry_after_s(headers: Mapping[str, str], now: datetime | None = None) -> fl
     """Seconds a server asks to wait: `retry-after-ms`, or `Retry-After` in seconds or as a date."""
     try:
         if (milliseconds := headers.get("retry-after-ms")) is not None:
-            return max(0.0, float(milliseconds) / 1000)
+            return min(max(0.0, float(milliseconds) / 1000), LONGEST_RETRY_AFTER_S)
         if (value := headers.get("retry-after")) is None:
             return None
         if re.fullmatch(r"\s*\d+(?:\.\d+)?\s*", value):
@@ -142,5 +153,6 @@ def retry_after_s(headers: Mapping[str, str], now: datetime | None = None) -> fl
         date = email.utils.parsedate_to_datetime(value)
     except ValueError:
         return None  # not written as the standard has it
+    date = date if date.tzinfo else date.replace(tzinfo=UTC)
     wait = (date - (now or datetime.now(UTC))).total_seconds()
     return min(max(0.0, wait), LONGEST_RETRY_AFTER_S)

@@ -18,9 +18,9 @@ from dft_eval.records.files import make_folder, write_whole
 from dft_eval.records.jsonl import Line, encode_record, read_lines
 from dft_eval.tasks.choices import LETTERS, find_choice
 from dft_eval.tasks.facts.short_answers import is_exact_match, normalise
+from dft_eval.tasks.facts.short_responses import read_short_answer
 from dft_eval.tasks.math.golds import normalise_answer
 from dft_eval.tasks.math.grader import GraderError, close_graders, grade_response, is_installed
-from dft_eval.tasks.math.responses import tagged_answers
 
 Rules = Literal["math", "short_answer", "choice"]
 """`math`: equal expressions; `short_answer`: ORQA's exact match; `choice`: the letter that is chosen."""
@@ -59,8 +59,7 @@ def grade(golds: Iterable[str], response: str, rules: Rules) -> Grade:
     if rules == "choice":
         return _grade_choice(list(golds), text)
     if rules == "short_answer":
-        tags = tagged_answers(text)
-        read = (tags[-1] if tags else text).strip()
+        read = read_short_answer(text)
         status = "ok" if is_exact_match(read, tuple(golds)) else "wrong" if normalise(read) else "no_answer"
         return Grade(status == "ok", status, read[:200])
     verdict = Grade(False, "no_answer", "")

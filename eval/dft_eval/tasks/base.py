@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -43,6 +45,14 @@ class DataFile:
     def digest(self) -> str:
         """Digest the file must have."""
         return self.sha256 or self.md5
+
+    def records(self, data_dir: Path) -> list[dict[str, Any]]:
+        """Return the objects of a JSONL file, compressed or not, in its order."""
+        content = (data_dir / self.path).read_bytes()
+        if self.path.endswith(".gz"):
+            content = gzip.decompress(content)
+        lines = content.decode().split("\n")  # not `splitlines`, which also splits at separators inside texts
+        return [json.loads(line) for line in lines if line.strip()]
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import textwrap
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -88,6 +89,8 @@ FORMS: dict[str, Callable[[Parts], str]] = {
     "tabs": lambda p: f"```python\n{p.bare}```".replace("    ", "\t"),
     "future import": lambda p: f"```python\nfrom __future__ import annotations\n\n{p.bare}```",
     "html": lambda p: f"<pre><code class='python'>\n{p.whole}</code></pre>",
+    "html, escaped": lambda p: f"<pre><code>{html.escape(p.whole)}</code></pre>",
+    "Markdown's indented block": lambda p: f"Answer:\n\n{textwrap.indent(p.whole, '    ')}\nThat is all.",
     "tagged": lambda p: f"[PYTHON]\n{p.whole}[/PYTHON]",
     "two blocks, helper first": lambda p: f"```python\nimport os\nX = 1\n```\nand\n```python\n{p.bare}```",
     "second fence opens unclosed": lambda p: f"```python\n{p.wrong}\n```python\n{p.whole}```",

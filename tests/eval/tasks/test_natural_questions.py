@@ -26,7 +26,7 @@ def test_prompts(task):
     assert all(sample.stop == ("\n",) and sample.prompt.startswith(task.shots) for sample in samples)
     # the pool is disjoint from the questions, and every example was taken from it
     questions = {sample.prompt.rpartition("Q: ")[2] for sample in samples}
-    pool = {f"{row['question']}?" for row in task._read(1)}
+    pool = {f"{row['question']}?" for row in task.data_files[1].records(task.data_dir)}
     shown = [line.removeprefix("Q: ") for line in task.shots.splitlines() if line.startswith("Q: ")]
     assert len(set(shown)) == 5 and set(shown) <= pool and not {f"{q}\nA:" for q in pool} & questions
     assert TASKS["nq_open"](task.data_dir, "5-shot").shots == task.shots

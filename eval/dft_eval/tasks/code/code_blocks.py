@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import html
 import re
+import textwrap
 from collections.abc import Iterator
 
-_THOUGHT_NAMES = "think|thinking|thought|thoughts|reasoning|reflection|scratchpad|analysis|seed:think"
-_THOUGHT = re.compile(rf"<({_THOUGHT_NAMES})>.*?(?:</\1>|\Z)", re.DOTALL | re.IGNORECASE)
-_END_OF_THOUGHT = re.compile(rf"</(?:{_THOUGHT_NAMES})>", re.IGNORECASE)
+from dft_eval.tasks.drafts import without_drafts
+
 _OPENING = re.compile(r"^((?:[ \t]*>)?[ \t]*(?:[-*+]|\d+[.)])?[ \t]*)(`{3,}|~{3,})(.*)$")
 _INFO = re.compile(r"\s*[\w+#.\-/:]*(?:\s*\{[^{}]*\}|\s+[\w.\-]+=\S+|\s+[\w./\-]+\.\w+)*\s*")
 _TAGS = re.compile(
@@ -19,10 +20,7 @@ _TAGS = re.compile(
 
 def plain_text(response: str) -> str:
     """An answer without byte order mark, with plain newlines and without the drafts a model thought aloud."""
-    text = response.lstrip("\ufeff\u200b").replace("\r\n", "\n").replace("\r", "\n")
-    text = _THOUGHT.sub("", text)
-    ends = list(_END_OF_THOUGHT.finditer(text))  # a template opened it in the prompt
-    return text[ends[-1].end() :] if ends else text
+    return without_drafts(response.lstrip("\ufeff\u200b").replace("\r\n", "\n").replace("\r", "\n"))
 
 
 def code_blocks(text: str) -> list[str]:
@@ -32,7 +30,19 @@ def code_blocks(text: str) -> list[str]:
     closes reaches to the end, and one that closes at the end of a line of code counts.
     """
     blocks = list(_fenced(text.split("\n")))
-    return blocks or [next(part for part in found if part) for found in _TAGS.findall(text) if any(found)]
+    return blocks or [_tagged(match) for match in _TAGS.finditer(text) if any(match.groups())]
+
+
+def indented_blocks(text: str) -> list[str]:
+    """The blocks that Markdown marks by four blanks alone, without them."""
+    runs = re.findall(r"(?:^(?: {4}|\t).*\n|^[ \t]*\n)+", text + "\n", re.MULTILINE)
+    return [block for run in runs if (block := textwrap.dedent(run.expandtabs(4))).strip()]
+
+
+def _tagged(match: re.Match[str]) -> str:
+    """The content of a block in tags; HTML writes `<` as `&lt;`."""
+    in_html, *others = match.groups()
+    return html.unescape(in_html) if in_html else next(part for part in others if part)
 
 
 def _fenced(lines: list[str]) -> Iterator[str]:

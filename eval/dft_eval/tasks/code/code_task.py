@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
-import json
 import re
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
@@ -44,11 +42,7 @@ class CodeTask(Task):
     @cached_property
     def problems(self) -> dict[str, CodeProblem]:
         """The benchmark's records by id, in its order."""
-        content = (self.data_dir / self.data_files[0].path).read_bytes()
-        if self.data_files[0].path.endswith(".gz"):
-            content = gzip.decompress(content)
-        records = [json.loads(line) for line in content.decode().splitlines() if line.strip()]
-        return {record[self.id_key]: record for record in records}
+        return {record[self.id_key]: record for record in self.data_files[0].records(self.data_dir)}
 
     def samples(self) -> Sequence[Sample]:
         """Every problem's prompt under the protocol."""

@@ -8,7 +8,7 @@ import textwrap
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 
-from dft_eval.tasks.code.code_blocks import code_blocks, plain_text
+from dft_eval.tasks.code.code_blocks import code_blocks, indented_blocks, plain_text
 
 MAX_CHARACTERS = 200_000
 """A longer answer is not taken apart: it is no answer to a HumanEval problem."""
@@ -50,6 +50,9 @@ def read_python_answer(response: str, prompt: str, entry_point: str) -> str:
     sources = [source for block in blocks if (source := _source(block, entry_point)) is not None]
     if (chosen := _last_defining(sources, entry_point)) is None and (loose := _loose_source(text, entry_point)):
         sources, chosen = [*sources, loose], loose
+    if chosen is None:
+        indented = [source for block in indented_blocks(text) if (source := _source(block, entry_point)) is not None]
+        chosen = _last_defining(indented, entry_point)
     if chosen is not None:
         return _with_supplies(chosen, [each for each in sources if each != chosen], prompt, entry_point)
     for body in reversed(blocks) if blocks else [text]:

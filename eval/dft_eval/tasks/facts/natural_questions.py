@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import random
 from collections.abc import Sequence
 from functools import cached_property
@@ -63,7 +62,7 @@ class NaturalQuestions(Task):
     @cached_property
     def shots(self) -> str:
         """The five examples; each shows its first accepted answer."""
-        pool = self._read(1)
+        pool = self.data_files[1].records(self.data_dir)
         chosen = random.Random(SHOTS_SEED).sample(range(len(pool)), NUM_SHOTS)
         return "".join(f"{_ask(pool[index]['question'])} {pool[index]['answer'][0]}\n\n" for index in chosen)
 
@@ -100,11 +99,7 @@ class NaturalQuestions(Task):
 
     @cached_property
     def _questions(self) -> list[dict[str, Any]]:
-        return self._read(0)
-
-    def _read(self, index: int) -> list[dict[str, Any]]:
-        lines = (self.data_dir / self.data_files[index].path).read_text(encoding="utf-8").split("\n")
-        return [json.loads(line) for line in lines if line.strip()]
+        return self.data_files[0].records(self.data_dir)
 
 
 def _ask(question: str) -> str:

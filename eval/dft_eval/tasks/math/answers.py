@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -132,8 +131,7 @@ class MathTask(Task):
 
     @cached_property
     def _rows(self) -> list[dict[str, Any]]:
-        lines = (self.data_dir / self.data_files[0].path).read_text(encoding="utf-8").split("\n")
-        return [json.loads(line) for line in lines if line.strip()]
+        return self.data_files[0].records(self.data_dir)
 
     def _prompt(self, problem: str) -> str | tuple[dict[str, str], ...]:
         if self.protocol == "bare-chat":

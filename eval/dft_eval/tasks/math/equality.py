@@ -66,6 +66,8 @@ def _are_equal(gold: Reading, given: Reading) -> bool:
 def _are_equal_expressions(gold: Any, given: Any) -> bool:
     from math_verify import verify
 
+    if _contradict(gold, given):
+        return False
     if not (verify(gold, given, timeout_seconds=None) or _are_one_set(gold, given) or _are_one_root(gold, given)):
         return False
     return _agree_where_small(_value(gold), _value(given))
@@ -130,6 +132,23 @@ def _are_one_root(gold: Any, given: Any) -> bool:
         )
 
     return bool(simplify(apart(gold) - apart(given)) == 0)
+
+
+def _contradict(gold: Any, given: Any) -> bool:
+    """Tell relations that give one left-hand side two values: math-verify takes `f(2)=6` for `f(2)=5`."""
+    one, other = _relations(gold), _relations(given)
+    return any(left in other and not _are_equal_expressions(right, other[left]) for left, right in one.items())
+
+
+def _relations(expression: Any) -> dict[Any, Any]:
+    """Right-hand sides by kind and left-hand side, of those left-hand sides that stand in one relation alone."""
+    from sympy import FiniteSet, Tuple
+    from sympy.core.relational import Relational
+
+    members = expression.args if isinstance(expression, FiniteSet | Tuple) else (expression,)
+    found = [((type(each), each.lhs), each.rhs) for each in members if isinstance(each, Relational)]
+    lefts = [left for left, _ in found]
+    return {left: right for left, right in found if lefts.count(left) == 1}
 
 
 def _name_the_same(gold: str, given: str) -> bool:

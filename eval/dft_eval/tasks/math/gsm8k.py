@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import random
 import re
 from collections.abc import Sequence
 from decimal import Decimal, InvalidOperation
 from functools import cached_property
-from pathlib import Path
 from typing import Any, ClassVar
 
 from dft_eval.end_tokens import answer_text
@@ -86,24 +84,19 @@ class Gsm8k(Task):
         """The number of each problem by sample id, without commas."""
         return {
             f"gsm8k/{line}": row["answer"].rpartition("####")[2].strip().replace(",", "")
-            for line, row in enumerate(self._rows(0))
+            for line, row in enumerate(_TEST.records(self.data_dir))
         }
 
     @cached_property
     def shots(self) -> str:
         """The solved problems before each question."""
-        pool = self._rows(1)
+        pool = _TRAIN.records(self.data_dir)
         chosen = random.Random(SHOTS_SEED).sample(range(len(pool)), NUM_SHOTS)
         return "".join(f"{ask(pool[line])} {without_marks(pool[line]['answer'])}\n\n" for line in chosen)
 
     def samples(self) -> Sequence[Sample]:
         """Every problem under the protocol."""
-        if self.interface == "chat":
-            return [
-                Sample(f"gsm8k/{line}", ({"role": "user", "content": _in_chat(row["question"])},), (), 1024)
-                for line, row in enumerate(self._rows(0))
-            ]
-        return [Sample(f"gsm8k/{line}", self.shots + ask(row), STOPS, 512) for line, row in enumerate(self._rows(0))]
+        return [self._sample(f"gsm8k/{line}", row) for line, row in enumerate(_TEST.records(self.data_dir))]
 
     def missing(self) -> Sequence[Missing]:
         """The grader's libraries, in a chat."""
@@ -141,8 +134,10 @@ class Gsm8k(Task):
             return describe_grader()
         return {"shots": f"{NUM_SHOTS} of {_TRAIN.path}, seed {SHOTS_SEED}"}
 
-    def _rows(self, index: int) -> list[dict[str, Any]]:
-        return _read(self.data_dir / self.data_files[index].path)
+    def _sample(self, sample_id: str, row: dict[str, Any]) -> Sample:
+        if self.interface == "chat":
+            return Sample(sample_id, ({"role": "user", "content": _in_chat(row["question"])},), (), 1024)
+        return Sample(sample_id, self.shots + ask(row), STOPS, 512)
 
 
 class Gsm8kSteps(Task):
@@ -161,8 +156,7 @@ class Gsm8kSteps(Task):
     @cached_property
     def steps(self) -> list[Sample]:
         """Every calculation whose result is written out behind its equals sign."""
-        rows = _read(self.data_dir / _TEST.path)
-        return [step for line, row in enumerate(rows) for step in _steps_of(line, row)]
+        return [step for line, row in enumerate(_TEST.records(self.data_dir)) for step in _steps_of(line, row)]
 
     @cached_property
     def golds(self) -> dict[str, str]:
@@ -256,7 +250,3 @@ def _steps_of(line: int, row: dict[str, Any]) -> list[Sample]:
 
 def _in_chat(question: str) -> str:
     return ZERO_SHOT_CHAT.prompt.replace("{question}", question.strip())
-
-
-def _read(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line.strip()]

@@ -2,11 +2,11 @@ r"""Grading by the rules of the Qwen2.5-Math evaluation, which the paper's figur
 
 For comparing with those figures, not for grading: the rules accept wrong answers, and that is kept on purpose.
 Right by them are `(2,5)` for `[2,5)`, `50` for `0.5` and `500` for `5` (percent), `(2,3)` for `\{2,3\}`, `1,3` for
-`13`, and a box that was never closed. Wrong are `4.5 \times 10^{33}` for `4.5e33`, and the members of a set in
-another order.
+`13`, a box that was never closed, and whatever follows a first comma (`1,2` for `1,3`). Wrong is
+`4.5 \times 10^{33}` for `4.5e33`.
 
-Written anew from the rules. What differs: nothing a model wrote is ever evaluated as Python; one LaTeX reader instead
-of three in turn; common units and number words up to twelve instead of longer lists.
+Written anew from the rules. What differs: nothing a model wrote is ever evaluated as Python; one LaTeX reader, which is
+brought to read as the first of the original's three, instead of all of them in turn; fewer words for units.
 """
 
 from __future__ import annotations
@@ -16,17 +16,18 @@ import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from dft_eval.tasks.math.number_words import named_integer
 from dft_eval.tasks.math.values import number
 
 if TYPE_CHECKING:
     from sympy import Expr
 
-QWEN_RULES_VERSION = "1"
+QWEN_RULES_VERSION = "2"
 _RELATIVE_ERROR = 1e-4
 _MINERVA = ("final answer is $", "$. I hope")
 _PHRASES = ("he answer is", "final answer is")
+_CHINESE_PHRASE = "答案是"
 _LAST_NUMBER = re.compile(r"-?\d*\.?\d+")
-_NUMBER_WORDS = "zero one two three four five six seven eight nine ten eleven twelve"
 _UNITS = (  # the single letters are units too: `s + a` loses both, here as there
     "a acre am c cc cm cu cube cubic d day deg degree dm feet foot ft g gal gallon gm h hectare hour hr inch inches "
     "kg km kmh kmph l lb liter litre m meter metre mile min minute mm month mph o ohm per percent pm ratio s sec "
@@ -36,6 +37,7 @@ _UNIT = re.compile(rf"(?<!\w)(?:{'|'.join(sorted(_UNITS.split(), key=len, revers
 _TEXT_AT_END = re.compile(r"\\text\{.*\}$")
 _CHOICE = re.compile(r"\b[A-E]\b")
 _LIST = re.compile(r"[(\[].+[)\]]")
+_SET = re.compile(r"\{(\w+(?:,\w+)+)\}")
 _MATRIX = re.compile(r"\\begin\{pmatrix\}(.*)\\end\{pmatrix\}", re.DOTALL)
 
 _Rewrites = tuple[tuple[re.Pattern[str], str], ...]
@@ -44,6 +46,16 @@ _Rewrites = tuple[tuple[re.Pattern[str], str], ...]
 def _compile(*rewrites: tuple[str, str]) -> _Rewrites:
     return tuple((re.compile(pattern), replacement) for pattern, replacement in rewrites)
 
+
+_AS_READ_THERE = _compile(  # the original's first reader ends where it does not understand
+    (r"(?<=\d),(?=\d{3}(?!\d))", ""),
+    (r"(?<!\\),.*|(?<=\w)\].*", ""),
+    (r"(?:[-+*/^_]|/\^.*|\\times|\\cdot|_\{|(?:\\,)?\\frac\{)$", ""),
+    (r"(?<=\d)_(?:\w|\{\w+\})$|(?<=\d)\\sqrt\(.*", ""),
+    (r"\\log_(\w)(?=\w)", r"\\log_{\1}"),
+    (r"(?<=\d)(?=\\frac)|(?<=\))(?=\()", r"\\cdot "),  # no mixed numbers
+)
+_UNREAD = re.compile(r"[^\x00-\x7f]|:0+$|\\(?:cfrac|approx|textbf)(?![a-z])")
 
 _SPELLING = _compile(
     (r"\n|\\!", ""),
@@ -89,6 +101,8 @@ def find_answer(response: str) -> str:
         answer = _box_content(response.rpartition("boxed")[2])
     elif phrase := next((phrase for phrase in _PHRASES if phrase in response), None):
         answer = response.rpartition(phrase)[2].strip()
+    elif _CHINESE_PHRASE in response:
+        answer = response.split(_CHINESE_PHRASE)[1].strip().partition("\n\n")[0]
     else:
         answer = ""
         for match in _LAST_NUMBER.finditer(response.replace(",", "")):
@@ -96,11 +110,17 @@ def find_answer(response: str) -> str:
     return re.sub(r"\n\s*", "", answer).removeprefix(":").removesuffix(".").removesuffix("/")
 
 
+def normalise_answer_like_qwen(answer: str, *, keeps_units: bool) -> str:
+    r"""An answer as the rules compare it: normalised twice, which finds a number word that stood in `\text{}`."""
+    once = normalise_like_qwen(answer, keeps_units=keeps_units)
+    return normalise_like_qwen(once, keeps_units=keeps_units)
+
+
 def normalise_like_qwen(text: str, *, keeps_units: bool) -> str:
-    """An answer or a reference as the rules compare it.
+    """A reference as the rules compare it.
 
     Args:
-        text: From `find_answer`, or the reference as its file spells it.
+        text: As its file spells it.
         keeps_units: Leave the words for units; Minerva is graded so.
     """
     text = _rewrite(text.strip(), _SPELLING)
@@ -108,8 +128,8 @@ def normalise_like_qwen(text: str, *, keeps_units: bool) -> str:
     if not keeps_units:
         text = _UNIT.sub("", text) or text
     text = _rewrite(text, _MARKS)
-    if (word := text.strip().lower()) in (words := _NUMBER_WORDS.split()):
-        text = str(words.index(word))
+    if (number_in_words := named_integer(text)) is not None:
+        text = str(number_in_words)
     text = _rewrite(text, _CONTENT)
     if "\\infty" not in text:
         text = text.replace("inf", "\\infty")
@@ -131,10 +151,15 @@ def are_equal_for_qwen(answer: str, reference: str) -> bool:
         return True
     found, wanted = _float(answer), _float(reference)
     if found is not None and wanted is not None:
-        return any(_are_close(found, value) for value in (wanted / 100, wanted, wanted * 100))
+        if any(_are_close(found, value) for value in (wanted / 100, wanted, wanted * 100)):
+            return True
+        if not re.search(r"[,_]", answer + reference):  # `8,4` was 84; below it is 8
+            return False
     if not answer:
         return False
     if _are_equal_without_brackets(answer, reference):
+        return True
+    if _are_equal_sets(answer, reference):
         return True
     if _LIST.match(answer) and _LIST.match(reference):
         return _are_all_equal(answer[1:-1].split(","), reference[1:-1].split(","))
@@ -150,6 +175,12 @@ def _are_equal_without_brackets(answer: str, reference: str) -> bool:
         answer, reference = answer.strip("[]()"), reference.strip("[]()")
     bare, other = (re.sub(r"[{}()]", "", text).lower() for text in (answer, reference))
     return bare == other
+
+
+def _are_equal_sets(answer: str, reference: str) -> bool:
+    """Members in any order, as long as they are plain numbers or names."""
+    one, other = _SET.fullmatch(answer), _SET.fullmatch(reference)
+    return bool(one and other and set(one[1].split(",")) == set(other[1].split(",")))
 
 
 def _box_content(text: str) -> str:
@@ -202,8 +233,16 @@ def _are_same_values(answer: str, reference: str) -> bool:
 
 def _read(text: str) -> Any:
     """The expression that LaTeX stands for; None where it stands for none."""
+    spellings = dict.fromkeys((text.replace(r"\\", "\\"), text))
+    return next((found for each in spellings if (found := _read_spelling(each)) is not None), None)
+
+
+def _read_spelling(text: str) -> Any:
     from latex2sympy2_extended import latex2sympy
 
+    text = _rewrite(text, _AS_READ_THERE)
+    if _UNREAD.search(text):
+        return None
     try:
         return latex2sympy(text, normalization_config=None)
     except MemoryError:

@@ -6,16 +6,26 @@ import re
 from functools import lru_cache
 from typing import Any
 
+from dft_eval.tasks.drafts import without_drafts
 from dft_eval.tasks.math.golds import boxes, has_box, normalise_answer
+from dft_eval.tasks.math.number_words import spell_numbers
 
 _TAIL_CHARACTERS = 400
 _PLACEHOLDERS = frozenset(
     r"answer youranswer finalanswer theanswer yourfinalanswer answerhere youranswerhere your_answer final_answer "
     r"result number value solution ... x... \ldots \dots \cdots ? ??".split()
 )
-_TAG = re.compile(r"<answer>(.*?)</answer>", re.DOTALL | re.IGNORECASE)
+_TAG = re.compile(
+    r"<((?:final[_ ]?)?answer)>(.*?)</\1>|\[((?:final[_ ]?)?answer)\](.*?)\[/\3\]", re.DOTALL | re.IGNORECASE
+)
 _CJK = re.compile("[\u3001-\u30ff\u4e00-\u9fff\uff0c\uff0e]+")
-_MARKDOWN = re.compile(r"\*\*|__|(?<![\w*])\*(?=\S)|(?<=\S)\*(?![\w*])|`")
+_MARKDOWN = re.compile(
+    r"\*{2,3}|__|(?<![\w*])\*(?=\S)|(?<=\S)\*(?![\w*])|`|(?<![\w$\\{}^)])_(?=[^\s_{}$]+_(?!\w))|(?<=[^\s_{}$])_(?=[\s.,;:!]*$)"
+    r"|</?(?:b|strong|i|em|u|mark)>",
+    re.IGNORECASE,
+)
+_NUMERAL = re.compile(r"-?(?:\d[\d,]*(?:\.\d*)?|\.\d+)|-?\\frac\{\d+\}\{\d+\}")
+_PHRASE = re.compile(r"(?:(?:final|correct)\s+)?(?:answer|result|value|solution)\s*(?:is|:|=)\s*(?!\s)", re.IGNORECASE)
 _CHOICE = re.compile(
     r"(?i:answer|option|choice)\s*(?i:is|:|=)?\s*:?\s*(?i:option|choice)?"
     r"\s*(\(\s*[A-J]\s*\)|[A-J])\s*[.!]?\s*$"
@@ -29,6 +39,7 @@ def extract_answer(response: str) -> str | None:
     `<answer>` tag; else the expression that math-verify finds last in the text, or its last number where there is no
     LaTeX. A box that is opened and never closed is an answer that was never finished.
     """
+    response = answer_part(response)
     found = [box for box in boxes(response) if not is_placeholder(box)]
     if not found and r"\\boxed" in response:  # escaped once more, as in JSON
         found = [box for box in boxes(response.replace("\\\\", "\\")) if not is_placeholder(box)]
@@ -37,12 +48,24 @@ def extract_answer(response: str) -> str | None:
     if has_box(response) and not boxes(response):
         return None
     tags = [tag for tag in tagged_answers(response) if not is_placeholder(tag)]
-    return (normalise_answer(tags[-1]) or None) if tags else _find_last(response)
+    return (normalise_answer(_after_phrase(tags[-1])) or None) if tags else _find_last(response)
+
+
+def answer_part(response: str) -> str:
+    """Return a response without its drafts; all of it where nothing stands outside them."""
+    part = without_drafts(response)
+    return part if part.strip() else response
+
+
+def _after_phrase(text: str) -> str:
+    """Return the text behind a last `the answer is`; all of it where there is none."""
+    ends = [match.end() for match in _PHRASE.finditer(text)]
+    return text[ends[-1] :].strip().removesuffix(".") if ends else text
 
 
 def tagged_answers(response: str) -> list[str]:
-    """Return the contents of the `<answer>` tags, in order."""
-    return _TAG.findall(response)
+    """Return the contents of the answer tags (`<answer>`, `<final_answer>`, `[answer]`), in order."""
+    return [match[2] if match[2] is not None else match[4] for match in _TAG.finditer(response)]
 
 
 def is_placeholder(box: str) -> bool:
@@ -66,7 +89,21 @@ def _find_last(response: str) -> str | None:
     text = _CJK.sub(" ", text)
     latex = LatexExtractionConfig(normalization_config=_as_it_stands())
     found = parse(text, (latex, ExprExtractionConfig()), extraction_mode="first_match", parsing_timeout=None)
-    return normalise_answer(found[-1]) or None if found and isinstance(found[-1], str) else None
+    if not found or not isinstance(found[-1], str):
+        return _last_number_word(text)
+    return normalise_answer(_with_exponent(found[-1], text)) or None
+
+
+def _last_number_word(text: str) -> str | None:
+    """Return the number that the answer's closing phrase names in words; None where it names none."""
+    spelled = spell_numbers(_after_phrase(text))
+    return spelled if _NUMERAL.fullmatch(spelled) else None
+
+
+def _with_exponent(number: str, text: str) -> str:
+    """Return a number with the exponent of its e-notation, which math-verify leaves behind."""
+    exponent = re.match(r"[eE][-+]?\d+", text[text.rfind(number) + len(number) :]) if number in text else None
+    return number + exponent[0] if exponent and _NUMERAL.fullmatch(number) else number
 
 
 @lru_cache(maxsize=1)

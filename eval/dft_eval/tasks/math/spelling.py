@@ -16,7 +16,16 @@ _SIGNS = {
     **dict.fromkeys("\u200b\u200c\u200d\u2060\ufeff", ""),
     **dict.fromkeys("′’", "'"),
     **{"÷": "/", "∕": "/", "⁄": "/", "±": r" \pm ", "∓": r" \mp ", "≤": r" \le ", "⩽": r" \le ", "≥": r" \ge "},
-    **{"⩾": r" \ge ", "≠": r" \ne ", "≈": r" \approx ", "≡": r" \equiv ", "∞": r" \infty ", "°": r"^{\circ}"},
+    **{
+        "⩾": r" \ge ",
+        "≠": r" \ne ",
+        "≈": r" \approx ",
+        "≡": r" \equiv ",
+        "∞": r" \infty ",
+        "°": r"^{\circ}",
+        "º": r"^{\circ}",
+    },
+    **{"˚": r"^{\circ}", **dict.fromkeys("€£¥₹", " ")},  # as dollars go
     **{"∪": r" \cup ", "∩": r" \cap ", "∈": r" \in ", "∅": r" \emptyset ", "⌀": r" \emptyset ", "∖": r" \setminus "},
     **{"…": r" \ldots ", "⋯": r" \cdots ", "∶": ":", "、": ",", "。": ".", "Ω": r" \Omega ", "Å": r" \text{Å}"},
     **{"ℝ": r" \mathbb{R} ", "ℤ": r" \mathbb{Z} ", "ℕ": r" \mathbb{N} ", "⟨": r" \langle ", "⟩": r" \rangle "},
@@ -58,6 +67,18 @@ _STYLES = re.compile(
 _COLOUR = re.compile(r"\\color\s*\{[^{}]*\}\s*")
 _SPACE = re.compile(r"\\[hv]space\*?\s*\{[^{}]*\}|\\(?:hfill|phantom\s*\{[^{}]*\}|,\s*$)")
 _E_NOTATION = re.compile(r"(?<![\w.\\{}])(\d+(?:\.\d*)?|\.\d+)[eE]([+-]?\d{1,4})(?![\w.])")
+_POWER_OF_TEN = re.compile(r"(?<=\d)\s*[xX*]\s*(?=10\s*(?:\^|\*\*))")
+_REVERSED = re.compile(r"([\[\]])([^\[\](),]+,[^\[\](),]+)([\[\]])")  # `]2,5[`
+_BUILT = re.compile(
+    r"\\\{\s*([A-Za-z])\s*(?:\\in\s*\\mathbb\s*\{?R\}?\s*)?(?:\\mid(?![a-z])|\\vert|\||:)((?:(?!\\in(?![a-z])).)*(?:[<>]|\\[lg]eq?(?![a-z]))"
+    r"(?:(?!\\in(?![a-z])).)*)\\\}"
+)
+_OR_BETWEEN_INTERVALS = re.compile(r"(?<=[\])])\s*(?:\\text\s*\{\s*or\s*\}|(?<=\s)or(?=\s))\s*(?=[(\[])")
+_STAR_POWER = re.compile(r"\*\*\s*(?=[-+]?[\d(])")
+_SIGNED_POWER = re.compile(r"\^\s*([-+]\d+)(?!\d)")
+_WRAPPED_E = re.compile(
+    r"(?<=\d)\s*\\(?:text|mathrm|rm)\s*\{\s*[eE]\s*(-?)\s*\}\s*(?:\{\s*([-+]?\d{1,4})\s*\}|([-+]?\d{1,4}))"
+)
 _REPEATING = re.compile(r"(?<![\w.])(\d+)\.(\d*)\\(?:overline|bar|dot)\s*(?:\{(\d+)\}|(\d))")
 _OR = re.compile(r"\s*(?:\\text\s*\{\s*(?:或|或者)\s*\}|或者?|\\lor(?![A-Za-z])|\\vee(?![A-Za-z]))\s*")
 _AND = re.compile(r"\s*(?:\\text\s*\{\s*(?:和|与|及|以及)\s*\}|[和与及])\s*")
@@ -76,9 +97,23 @@ def respell(text: str) -> str:
     text = _OR.sub(r" \\text{ or } ", _AND.sub(r" \\text{ and } ", text.translate(_TABLE)))
     text = _RATIO.sub(":", _unstyled(_SPACE.sub(" ", _DELIMITERS.sub(" ", text))))
     text = _REPEATING.sub(_as_fraction, _PERCENT.sub(r"\\%", text))
+    text = _POWER_OF_TEN.sub(r" \\times ", text)
+    text = _SIGNED_POWER.sub(r"^{\1}", _STAR_POWER.sub("^", text))
+    text = _WRAPPED_E.sub(lambda match: f"e{match[1]}{match[2] or match[3]}", text)
     text = _E_NOTATION.sub(lambda match: rf"{match[1]} \times 10^{{{int(match[2])}}}", text)
     text = re.sub(r"\\(?:dots[bcmio]?|cdots|ldots|textellipsis)(?![A-Za-z])|\.{3,}", r"\\ldots", text)
+    text = _as_set(text.strip())
     return re.sub(r"\\varnothing(?![A-Za-z])|\\\{\s*\\\}", r"\\emptyset", text).strip()
+
+
+def _as_set(text: str) -> str:
+    r"""An interval with reversed brackets, a set of those `x` that fulfil an inequality, intervals joined by `or`."""
+    if (reversed_ := _REVERSED.fullmatch(text)) and reversed_[1] + reversed_[3] != "[]":
+        left, inside, right = reversed_.groups()
+        return ("(" if left == "]" else "[") + inside + (")" if right == "[" else "]")
+    if built := _BUILT.fullmatch(text):
+        return built[2].strip()
+    return _OR_BETWEEN_INTERVALS.sub(r" \\cup ", text) if "\\infty" in text else text
 
 
 def _lower(text: str, raised: str) -> str:

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import re
 
-from dft_eval.tasks.math.number_words import MAGNITUDES
+from dft_eval.tasks.math.number_words import MAGNITUDES, ORDINALS
 
 NO_UNITS = frozenset(
     """pi e i or and to if for when where with mod modulo plus minus times over by squared cubed root factorial choose
-    half halves third thirds quarter quarters fourth fourths fifth fifths percent infinity infinite undefined none not
+    half halves quarter quarters percent infinity infinite undefined none not
     no more less least most than greater only at per mille in sin cos tan cot csc log ln exp max sup inf lim
-    gcd lcm det dim arg re im th st nd rd score pair pairs couple hundredth hundredths tenth tenths""".split()
-) | {word + end for word in MAGNITUDES for end in ("", "s")}
+    gcd lcm det dim arg re im th st nd rd score scores gross pair pairs couple""".split()
+) | {word + end for word in (*MAGNITUDES, *ORDINALS) for end in ("", "s")}
 # Written bare and in lower or mixed case; a prefix may stand before those of the second row.
 _WHOLE = (
     "mph|kph|rpm|psi|atm|torr|mmHg|amu|Ang|dB|ppm|mol|sq|cu|lbs?|oz|ft|yd|mi|gal|qt|hrs?|mins?|secs?|deg|rad|sr|AU|ly"

@@ -16,7 +16,12 @@ from typing import IO, Any, Literal
 
 from dft_eval.tasks.math.equality import compare_answer
 from dft_eval.tasks.math.golds import last_box
-from dft_eval.tasks.math.qwen_compat import are_equal_for_qwen, find_answer, normalise_like_qwen
+from dft_eval.tasks.math.qwen_compat import (
+    are_equal_for_qwen,
+    find_answer,
+    normalise_answer_like_qwen,
+    normalise_like_qwen,
+)
 from dft_eval.tasks.math.responses import extract_answer
 
 Rules = Literal["math_verify", "qwen_compat", "qwen_compat_with_units"]
@@ -45,8 +50,9 @@ def judge_pair(gold: str, response: str, rules: Rules) -> dict[str, Any]:
             is_right, message = compare_answer(gold, answer)
         else:
             keeps_units = rules == "qwen_compat_with_units"
-            pair = (normalise_like_qwen(text, keeps_units=keeps_units) for text in (answer, gold))
-            is_right, message = are_equal_for_qwen(*pair), ""
+            given = normalise_answer_like_qwen(answer, keeps_units=keeps_units)
+            wanted = normalise_like_qwen(gold, keeps_units=keeps_units)
+            is_right, message = are_equal_for_qwen(given, wanted), ""
         return result | {"status": "ok" if is_right else "wrong"} | ({"message": message} if message else {})
     except MemoryError:
         return result | {"status": "oom", "message": f"more than {MEMORY_LIMIT_BYTES >> 30} GiB"}
