@@ -13,6 +13,7 @@ import typer
 
 from dft_eval.cli import app as eval_app
 from dft_eval.errors import EvalError
+from dft_eval.rollout.cli import app as rollout_app
 from dft_plugin.data.cli import app as data_app
 from dft_plugin.errors import ConfigError, ConflictError, DftError, MissingPrerequisiteError
 
@@ -32,6 +33,7 @@ app = typer.Typer(
 
 app.add_typer(eval_app, name="eval")
 app.add_typer(data_app, name="data")
+app.add_typer(rollout_app, name="rollout")
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
 

@@ -1,4 +1,4 @@
-"""Where the loss of a run is computed: fused in `lm_head`, or from the logits that the model makes."""
+"""The path a run computes its loss on: fused in `lm_head`, or from the logits that the model makes."""
 
 from __future__ import annotations
 

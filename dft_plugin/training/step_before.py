@@ -1,4 +1,4 @@
-"""What an objective compares with from the optimiser step before, and its way through checkpoints."""
+"""Statistics of the optimiser step before, which an objective compares with, and their way through checkpoints."""
 
 from __future__ import annotations
 

@@ -37,7 +37,7 @@ def list_tasks(as_json: Json = False) -> None:
 
     rows = list_catalog(TASKS)
     if as_json:
-        _print_json({"tasks": rows})
+        print_json({"tasks": rows})
     else:
         typer.echo(format_catalog(rows))
 
@@ -126,7 +126,7 @@ def grade(
 
     summary = grade_file(file, rules, out, workers)
     if as_json:
-        _print_json(summary)
+        print_json(summary)
     else:
         typer.echo(format_grades(summary))
     if summary["unjudged"]:
@@ -145,7 +145,7 @@ def fetch(
 
     fetched = {name: fetch_data(name, TASKS[name].data_files) for name in select_tasks(tasks, TASKS)}
     if as_json:
-        _print_json({"tasks": {n: f._asdict() | {"folder": str(f.folder)} for n, f in fetched.items()}})
+        print_json({"tasks": {n: f._asdict() | {"folder": str(f.folder)} for n, f in fetched.items()}})
     else:
         for name, files in fetched.items():
             typer.echo(f"{name}: {len(files.downloaded)} fetched, {len(files.present)} already in {files.folder}")
@@ -168,7 +168,7 @@ def _make_executor(name: str, num_workers: int | None, ray_address: str | None) 
 def _finish(result: dict[str, Any], runs: list[Any], *, as_json: bool) -> None:
     """Print the result; exit code 1 where something could not be judged because of us."""
     if as_json:
-        _print_json(result)
+        print_json(result)
     else:
         from dft_eval.run.listing import print_metrics
 
@@ -177,5 +177,6 @@ def _finish(result: dict[str, Any], runs: list[Any], *, as_json: bool) -> None:
         raise typer.Exit(1)
 
 
-def _print_json(result: object) -> None:
+def print_json(result: object) -> None:
+    """Print one JSON object on stdout."""
     typer.echo(json.dumps(result, indent=2))

@@ -214,10 +214,11 @@ def _extend_trainer_utils(module: ModuleType) -> None:
         @functools.wraps(original)
         def create_modelcard_and_push(trainer: Any, *args: Any, **kwargs: Any) -> Any:
             result = original(trainer, *args, **kwargs)
+            monitor = getattr(trainer, "dft_monitor", None)  # the trainers of other stages are not extended
             card = Path(trainer.args.output_dir) / "README.md"
-            if trainer.dft_monitor is not None and trainer.is_world_process_zero() and card.exists():
+            if monitor is not None and trainer.is_world_process_zero() and card.exists():
                 with card.open("a", encoding="utf-8") as file:
-                    file.write(trainer.dft_monitor.describe())
+                    file.write(monitor.describe())
             return result
 
         return create_modelcard_and_push

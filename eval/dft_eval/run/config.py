@@ -18,6 +18,7 @@ from dft_eval.tasks.base import Task, TaskSettings
 from dft_eval.vision.settings import VisionSettings
 
 Choice = TypeVar("Choice", bound=str)
+Config = TypeVar("Config", bound=BaseModel)
 
 
 class EvalConfig(BaseModel):
@@ -111,17 +112,33 @@ def load_config(
     Raises:
         ConfigError: the file cannot be read, or is not a configuration; says where.
     """
+    given = {"model": model, "tasks": list(tasks) if tasks else None, "out": out, "limit": limit}
+    return read_config(path, EvalConfig, given, example="yaml_examples/eval/code.yaml")
+
+
+def read_config(path: Path, kind: type[Config], given: Mapping[str, Any], *, example: str) -> Config:
+    """Read a YAML file as a configuration of some kind.
+
+    Args:
+        path: The file.
+        kind: What it is to be.
+        given: Values of the command line, which take precedence; None where one was not given. A `model` replaces
+            `models` too.
+        example: A file that shows one.
+
+    Raises:
+        ConfigError: the file cannot be read, or is not a configuration; says where.
+    """
     try:
         content: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise ConfigError(f"{path} cannot be read: {error}") from error
     if not isinstance(content, dict):
-        raise ConfigError(f"{path} holds no mapping; see yaml_examples/eval/code.yaml.")
-    if model is not None:
+        raise ConfigError(f"{path} holds no mapping; see {example}.")
+    if given.get("model") is not None:
         content.pop("models", None)
-    given = {"model": model, "tasks": list(tasks) if tasks else None, "out": out, "limit": limit}
     content |= {key: value for key, value in given.items() if value is not None}
     try:
-        return EvalConfig.model_validate(content)
+        return kind.model_validate(content)
     except ValidationError as error:
         raise ConfigError(f"{path}: {describe_validation(error)}") from error

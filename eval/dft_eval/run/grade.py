@@ -16,6 +16,7 @@ from dft_eval.end_tokens import cut_at_end_token
 from dft_eval.errors import MissingPrerequisite, RecordsError
 from dft_eval.records.files import make_folder, write_whole
 from dft_eval.records.jsonl import Line, encode_record, read_lines
+from dft_eval.records.schema import Status
 from dft_eval.tasks.choices import LETTERS, find_choice
 from dft_eval.tasks.facts.short_answers import is_exact_match, normalise
 from dft_eval.tasks.facts.short_responses import read_short_answer
@@ -40,7 +41,7 @@ class Grade:
     """
 
     passed: bool | None
-    status: str
+    status: Status
     read: str
     message: str = ""
 
@@ -60,7 +61,7 @@ def grade(golds: Iterable[str], response: str, rules: Rules) -> Grade:
         return _grade_choice(list(golds), text)
     if rules == "short_answer":
         read = read_short_answer(text)
-        status = "ok" if is_exact_match(read, tuple(golds)) else "wrong" if normalise(read) else "no_answer"
+        status: Status = "ok" if is_exact_match(read, tuple(golds)) else "wrong" if normalise(read) else "no_answer"
         return Grade(status == "ok", status, read[:200])
     verdict = Grade(False, "no_answer", "")
     for gold in golds:
