@@ -22,8 +22,8 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
-from types import ModuleType
 from typing import Any, NamedTuple
 
 import torch
@@ -175,7 +175,7 @@ def _loss_and_gradients(
     token_weight = torch.empty_like(statistics.nll)
     kl = None if flat_ref is None else torch.zeros_like(token_weight)
     loss = token_weight.new_zeros(())
-    row_math = _row_math(hidden.device.type, call.dtype)
+    softmax_rows_ = _softmax_rows(buffer, call.statistics_dtype)
     for chunk in chunks:
         # Only kept rows are ever read, so NaN in a masked one cannot leak.
         h = flat_hidden.index_select(0, rows[chunk]).to(call.dtype)
@@ -187,7 +187,7 @@ def _loss_and_gradients(
                 logits, ref_logits, pivots, ref_pivots, dtype=call.statistics_dtype, logit_map=product.logit_map
             )
             kl[chunk] = divergence.kl
-        found = row_math.softmax_rows_(
+        found = softmax_rows_(
             logits,
             targets[chunk],
             target_logits,
@@ -214,10 +214,10 @@ def _loss_and_gradients(
     return LinearResult(loss, token_weight, kl, statistics, grads.kept_columns), grads.finished()
 
 
-def _row_math(device_type: str, dtype: torch.dtype) -> ModuleType:
+def _softmax_rows(buffer: Tensor, dtype: torch.dtype) -> Callable[..., RowStatistics]:
     """The Triton kernel on a GPU, else plain PyTorch; the same numbers either way."""
-    if device_type != "cuda" or dtype == torch.float64 or not _HAS_TRITON:
-        return row_softmax
+    if buffer.device.type != "cuda" or dtype == torch.float64 or not _HAS_TRITON:
+        return partial(row_softmax.softmax_rows_, scratch=row_softmax.row_scratch(buffer, dtype))
     from dft_plugin.core import row_kernel
 
-    return row_kernel
+    return row_kernel.softmax_rows_

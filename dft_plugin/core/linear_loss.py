@@ -180,14 +180,16 @@ def default_chunk_size(weight: Tensor, *, is_head_trained: bool) -> int:
     faster than it moves memory that it needs about 2048 rows. A frozen head only has to fill the device.
     """
     if weight.device.type == "cpu":
-        return min(max(weight.shape[1] // 2, 128), 1024) if is_head_trained else 256
+        half = weight.shape[1] // 2 // CHUNK_UNIT * CHUNK_UNIT
+        return min(max(half, 128), 1024) if is_head_trained else 256
     return 2048 if is_head_trained else 512
 
 
 def _chunk_size(weight: Tensor, num_rows: int, *, is_head_trained: bool) -> int:
-    """The default, or more where it would make too many chunks for a low-precision sum."""
+    """The default, or more where it would make too many chunks for a low-precision sum of a trained head's gradient."""
+    default = default_chunk_size(weight, is_head_trained=is_head_trained)
     least = -(-num_rows // (MAX_LOW_PRECISION_SUMS * CHUNK_UNIT)) * CHUNK_UNIT
-    return max(default_chunk_size(weight, is_head_trained=is_head_trained), least)
+    return max(default, least) if is_head_trained else default
 
 
 def _product_dtype(hidden: Tensor, weight: Tensor) -> torch.dtype:

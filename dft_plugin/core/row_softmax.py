@@ -93,6 +93,16 @@ class LogitMap(NamedTuple):
         return slope
 
 
+def row_scratch(logits: Tensor, dtype: torch.dtype) -> Tensor:
+    """Room for the rows that `softmax_rows_` lifts to `dtype` at a time.
+
+    One for all chunks of a call: made for each, it leaves holes in the heap, and a third of memory on top of it.
+    """
+    num_rows, vocab_size = logits.shape
+    size = min(_block_rows(logits), num_rows) if logits.dtype != dtype else 0
+    return logits.new_empty((size, vocab_size), dtype=dtype)
+
+
 def softmax_rows_(
     logits: Tensor,
     targets: Tensor,
@@ -102,6 +112,7 @@ def softmax_rows_(
     logit_map: LogitMap,
     with_grad: bool,
     wants: frozenset[str],
+    scratch: Tensor | None = None,
 ) -> RowStatistics:
     """Statistics of softmax(logit_map(logits)); `logits` becomes the gradient of each row's nll.
 
@@ -118,16 +129,15 @@ def softmax_rows_(
         logit_map: What makes them the model's logits.
         with_grad: Whether `logits` must become the gradient.
         wants: Which of `OPTIONAL_STATISTICS` to compute.
+        scratch: What `row_scratch` made for these or more rows; None makes it here.
     """
     dtype = target_logits.dtype
     is_low_precision = logits.dtype != dtype
-    blocks = list(row_blocks(logits))
-    size = max(block.stop - block.start for block in blocks)
-    scratch = logits.new_empty((size if is_low_precision else 0, logits.shape[1]), dtype=dtype)
+    scratch = row_scratch(logits, dtype) if scratch is None else scratch
     statistics = RowStatistics.empty(target_logits, wants)
     nll, is_top, entropy, top, concentration, _ = statistics
     rounding = torch.empty_like(nll) if is_low_precision and with_grad else None
-    for block in blocks:
+    for block in row_blocks(logits):
         target = targets[block, None]
         x = logits[block]
         if is_low_precision:
@@ -158,7 +168,7 @@ def softmax_rows_(
                 logits[block] = x
                 # the exact gradient of a row adds up to zero unless a softcap bends it
                 exact = 0.0 if slope is None else x.sum(1)
-                rounding[block] = logits[block].sum(1, dtype=dtype) - exact
+                rounding[block] = x.copy_(logits[block]).sum(1) - exact
     return statistics._replace(rounding=rounding)
 
 
@@ -171,6 +181,9 @@ def top_entropy(logits: Tensor) -> Tensor:
 
 def row_blocks(logits: Tensor) -> Iterator[slice]:
     """Consecutive blocks of rows, each small enough for a copy in another dtype."""
-    num_rows, vocab_size = logits.shape
-    size = max(1, (_CPU_BLOCK_LOGITS if logits.device.type == "cpu" else _BLOCK_LOGITS) // vocab_size)
+    num_rows, size = logits.shape[0], _block_rows(logits)
     return (slice(start, min(start + size, num_rows)) for start in range(0, num_rows, size))
+
+
+def _block_rows(logits: Tensor) -> int:
+    return max(1, (_CPU_BLOCK_LOGITS if logits.device.type == "cpu" else _BLOCK_LOGITS) // logits.shape[1])

@@ -1,6 +1,6 @@
 """Training curves with and without `gradient_filter`, against what two seeds differ by.
 
-    python tests/benchmarks/filter_curves.py --steps 60 --batch 8 --seeds 0 1 --json
+    python tests/benchmarks/filter_curves.py --steps 60 --seeds 0 1 --json
 
 SmolLM2-135M-Instruct on GSM8K answers, DFT, bfloat16 autocast, full fine-tuning and LoRA (head frozen). For each: the
 held-out mean probability of the target and nll every few steps; the largest distance between the filtered and the
@@ -26,21 +26,25 @@ from dft_plugin import linear_loss
 from dft_plugin.core.column_filter import AUTO_BOUND
 from tests.real_model import END, real_model_folder
 
-HELD_OUT = 16
+HELD_OUT = 8
 LEARNING_RATES = {"full": 5e-5, "lora": 5e-4}
 
 
-def samples(tokenizer: Any, data: Path, count: int) -> list[tuple[list[int], list[int]]]:
-    """Prompt and answer ids of the first `count` problems."""
+def samples(tokenizer: Any, data: Path, count: int, max_tokens: int) -> list[tuple[list[int], list[int]]]:
+    """Prompt and answer ids of the first `count` problems of at most `max_tokens` tokens."""
     found = []
-    for line in itertools.islice(data.open(), count):
+    for line in data.open():
         row = json.loads(line)
         prompt = tokenizer.apply_chat_template(
             [{"role": "user", "content": row["question"]}], add_generation_prompt=True, tokenize=False
         )
         answer = re.sub(r"<<.*?>>", "", row["answer"]) + END
-        found.append(tuple(tokenizer(text, add_special_tokens=False)["input_ids"] for text in (prompt, answer)))
-    return found
+        ids = tuple(tokenizer(text, add_special_tokens=False)["input_ids"] for text in (prompt, answer))
+        if len(ids[0]) + len(ids[1]) <= max_tokens:
+            found.append(ids)
+        if len(found) == count:
+            return found
+    raise ValueError(f"{data} has {len(found)} problems of at most {max_tokens} tokens; {count} are needed.")
 
 
 def collate(rows: list[tuple[list[int], list[int]]], pad: int) -> dict[str, Tensor]:
@@ -110,8 +114,9 @@ def distance(a: dict[str, list[float]], b: dict[str, list[float]], name: str) ->
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--steps", type=int, default=60)
-    parser.add_argument("--batch", type=int, default=8)
-    parser.add_argument("--every", type=int, default=5, help="steps between two looks at the held-out samples")
+    parser.add_argument("--batch", type=int, default=2)
+    parser.add_argument("--max-tokens", type=int, default=160, help="longer samples are left out")
+    parser.add_argument("--every", type=int, default=10, help="steps between two looks at the held-out samples")
     parser.add_argument("--seeds", type=int, nargs=2, default=[0, 1])
     parser.add_argument("--kinds", nargs="+", choices=[*LEARNING_RATES], default=[*LEARNING_RATES])
     parser.add_argument("--bound", type=float, default=AUTO_BOUND)
@@ -125,8 +130,9 @@ def main() -> int:
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(folder)
-    rows = samples(tokenizer, data, HELD_OUT + args.steps * args.batch)
+    rows = samples(tokenizer, data, HELD_OUT + args.steps * args.batch, args.max_tokens)
     result: dict[str, Any] = {"bound": args.bound, "steps": args.steps, "batch": args.batch, "seeds": args.seeds}
+    result["max_tokens"] = args.max_tokens
     for kind in args.kinds:
         curves = {}
         for seed, bound in itertools.product(args.seeds, (None, args.bound)):
