@@ -11,7 +11,7 @@ import hashlib
 import json
 import logging
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +21,7 @@ from tqdm import tqdm
 
 from dft_plugin import __version__
 from dft_plugin.data.columns import RowProblem
+from dft_plugin.data.decontamination import Contamination, EvaluationSet, load_evaluation_sets
 from dft_plugin.data.examples import Example, ExampleMaker
 from dft_plugin.data.image_files import ImageFolder
 from dft_plugin.data.outputs import add_lengths, finish, read_finished
@@ -48,6 +49,7 @@ class BuildSettings:
         revision: Commit instead of the recipe's.
         image_dir: Folder that the images' paths start from.
         tokenizer: Name or folder of a tokenizer that lengths are counted with.
+        decontaminate: Tasks of `dft eval list`; rows that hold one of their questions are left out.
     """
 
     recipe: Recipe
@@ -57,6 +59,7 @@ class BuildSettings:
     revision: str | None = None
     image_dir: Path | None = None
     tokenizer: str | None = None
+    decontaminate: tuple[str, ...] = ()
 
 
 def build(settings: BuildSettings) -> dict[str, Any]:
@@ -74,14 +77,15 @@ def build(settings: BuildSettings) -> dict[str, Any]:
     """
     _check_settings(settings)
     source = _find_source(settings)
-    identity = _identity(settings, source)
+    sets = load_evaluation_sets(settings.decontaminate)
+    identity = _identity(settings, source, sets)
     with _writing_to(settings.out):
         if (manifest := read_finished(settings.out, identity)) is not None:
             logger.info("%s is finished already, with these settings.", settings.out)
             return add_lengths(settings.out, manifest, settings.tokenizer)
         settings.out.mkdir(parents=True, exist_ok=True)
         with WorkFolder(settings.out, identity) as work:
-            run = _Run(settings, source, work)
+            run = _Run(settings, source, Contamination(sets), work)
             run.read()
             manifest = finish(settings.out, work, identity, run.report(), settings.recipe)
             work.remove()
@@ -104,13 +108,14 @@ def _find_source(settings: BuildSettings) -> FoundSource:
     return find_published(settings.recipe.source, settings.revision)
 
 
-def _identity(settings: BuildSettings, source: FoundSource) -> dict[str, Any]:
+def _identity(settings: BuildSettings, source: FoundSource, sets: Mapping[str, EvaluationSet]) -> dict[str, Any]:
     """All that decides the bytes of the result, in words that hold on every machine."""
     return {
         "dft_plugin": __version__,
         "recipe": settings.recipe.model_dump(mode="json", exclude={"variants"}, exclude_none=True),
         "source": source.record,
         "format": settings.format,
+        "decontaminated_of": {name: each.record() for name, each in sets.items()},
     }
 
 
@@ -132,7 +137,10 @@ def _writing_to(out: Path) -> Iterator[None]:
 class _Run:
     """Reading one source to its end, or to the last row that can be taken."""
 
-    def __init__(self, settings: BuildSettings, source: FoundSource, work: WorkFolder) -> None:
+    def __init__(
+        self, settings: BuildSettings, source: FoundSource, contamination: Contamination, work: WorkFolder
+    ) -> None:
+        self._contamination = contamination
         self._recipe, self._source, self._work = settings.recipe, source, work
         self._maker = ExampleMaker(settings.recipe)
         self._images = ImageFolder(settings.image_dir)
@@ -202,6 +210,7 @@ class _Run:
             raise row
         example = self._maker.make(row)
         line = _encode(example)
+        self._contamination.check(example.question, example.prompt, example.response)
         question = _digest(example)
         if question in self._questions:
             problem = RowProblem("duplicate_question", "an earlier row asks the same")

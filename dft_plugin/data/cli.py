@@ -50,6 +50,12 @@ def build(
     tokenizer: Annotated[
         str | None, typer.Option(help="Name or folder; lengths in its tokens in the manifest.")
     ] = None,
+    decontaminate: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="TASK", help="Leave out rows with a question of this task; may be repeated; 'multipl_e/*'."
+        ),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Build a dataset: a JSONL file of messages, the list of rows that were noted, and manifest.json."""
@@ -60,13 +66,14 @@ def build(
     from dft_plugin.data.selection import with_selection
 
     settings = BuildSettings(
-        with_selection(load_recipe(recipe), rows, seed),
-        format_,
-        out,
-        tuple(from_ or ()),
-        revision,
-        image_dir,
-        tokenizer,
+        recipe=with_selection(load_recipe(recipe), rows, seed),
+        format=format_,
+        out=out,
+        local=tuple(from_ or ()),
+        revision=revision,
+        image_dir=image_dir,
+        tokenizer=tokenizer,
+        decontaminate=tuple(decontaminate or ()),
     )
     manifest = build_dataset(settings)
     typer.echo(json.dumps(manifest, indent=2) if as_json else format_manifest(manifest, out, image_dir))

@@ -117,6 +117,18 @@ class Task(ABC):
     def samples(self) -> Sequence[Sample]:
         """Every sample, in the benchmark's own order."""
 
+    def questions(self) -> dict[str, str]:
+        """The text of each problem by its id, for finding it in training data; here the prompts as they are.
+
+        A benchmark whose prompts hold more than the problem, such as examples, says so by its own version.
+        """
+        return {
+            sample.unit: sample.prompt
+            if isinstance(sample.prompt, str)
+            else "\n".join(turn["content"] for turn in sample.prompt)
+            for sample in self.samples()
+        }
+
     def missing(self) -> Sequence[Missing]:
         """Return what must be installed before anything can be scored; data files are checked elsewhere."""
         return ()

@@ -73,6 +73,10 @@ class NaturalQuestions(Task):
             for line, row in enumerate(self._questions)
         ]
 
+    def questions(self) -> dict[str, str]:
+        """The questions alone."""
+        return {f"nq_open/{line}": row["question"] for line, row in enumerate(self._questions)}
+
     def score(self, answer: Answer) -> Score:
         """Exact match decides; `contains` and F1 stand in `detail`."""
         text = answer_text(answer)

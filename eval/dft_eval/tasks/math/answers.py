@@ -88,6 +88,10 @@ class MathTask(Task):
             for line, row in enumerate(self._rows)
         ]
 
+    def questions(self) -> dict[str, str]:
+        """The problems alone."""
+        return {f"{self.name}/{line}": _problem(row) for line, row in enumerate(self._rows)}
+
     def missing(self) -> Sequence[Missing]:
         """The grader's libraries."""
         return () if is_installed() else (Missing("math-verify", "pip install 'dft-plugin[eval]'"),)

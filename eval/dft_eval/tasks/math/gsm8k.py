@@ -98,6 +98,10 @@ class Gsm8k(Task):
         """Every problem under the protocol."""
         return [self._sample(f"gsm8k/{line}", row) for line, row in enumerate(_TEST.records(self.data_dir))]
 
+    def questions(self) -> dict[str, str]:
+        """The problems alone."""
+        return {f"gsm8k/{line}": row["question"] for line, row in enumerate(self._rows(0))}
+
     def missing(self) -> Sequence[Missing]:
         """The grader's libraries, in a chat."""
         needs_grader = self.interface == "chat" and not is_installed()
@@ -166,6 +170,11 @@ class Gsm8kSteps(Task):
     def samples(self) -> Sequence[Sample]:
         """Question and solution up to each result; the unit of statistics is the problem."""
         return self.steps
+
+    def questions(self) -> dict[str, str]:
+        """The problems alone."""
+        rows = _read(self.data_dir / _TEST.path)
+        return {f"gsm8k_steps/{line}": row["question"] for line, row in enumerate(rows)}
 
     def score(self, answer: Answer) -> Score:
         """Right where the likeliest tokens are the result's."""
