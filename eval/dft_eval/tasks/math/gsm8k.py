@@ -100,7 +100,7 @@ class Gsm8k(Task):
 
     def questions(self) -> dict[str, str]:
         """The problems alone."""
-        return {f"gsm8k/{line}": row["question"] for line, row in enumerate(self._rows(0))}
+        return {f"gsm8k/{line}": row["question"] for line, row in enumerate(_TEST.records(self.data_dir))}
 
     def missing(self) -> Sequence[Missing]:
         """The grader's libraries, in a chat."""
@@ -173,8 +173,7 @@ class Gsm8kSteps(Task):
 
     def questions(self) -> dict[str, str]:
         """The problems alone."""
-        rows = _read(self.data_dir / _TEST.path)
-        return {f"gsm8k_steps/{line}": row["question"] for line, row in enumerate(rows)}
+        return {f"gsm8k_steps/{line}": row["question"] for line, row in enumerate(_TEST.records(self.data_dir))}
 
     def score(self, answer: Answer) -> Score:
         """Right where the likeliest tokens are the result's."""
