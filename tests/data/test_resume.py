@@ -75,11 +75,11 @@ def test_two_builds_in_one_folder_are_refused(tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-def test_killed_six_times(tmp_path):
+def test_killed_at_four_moments(tmp_path):
     rows = ROWS["numinamath-cot"](20_000)
     file = write_parquet(tmp_path / "a.parquet", rows, row_group_size=3000)
     build_from("numinamath-cot/random", tmp_path / "whole", file, rows=9000, format="llamafactory")
-    names = [".build/examples.jsonl"] * 5 + ["numinamath-cot-random.jsonl"]
+    names = [".build/examples.jsonl"] * 3 + ["numinamath-cot-random.jsonl"]
     result = subprocess.run(
         [sys.executable, "-m", "tests.data.killed_builds", str(file), str(tmp_path / "out"), *names],
         cwd=ROOT,
@@ -91,6 +91,6 @@ def test_killed_six_times(tmp_path):
     assert result.returncode == 0, result.stderr[-3000:]
     found = json.loads(result.stdout.splitlines()[-1])
     assert found["exit_code"] == 0, (tmp_path / "out.log").read_text()[-3000:]
-    recorded = [after for _, after in found["kills"][:5]]
+    recorded = [after for _, after in found["kills"][:3]]
     assert recorded == sorted(set(recorded)) and recorded[0] > 0 and recorded[-1] < 20_000
     assert contents(tmp_path / "out") == contents(tmp_path / "whole")
