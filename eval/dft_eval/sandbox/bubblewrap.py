@@ -177,7 +177,7 @@ class Bubblewrap:
             f"--nproc={limits.num_processes}",
             f"--stack={8 * MIB}",
             "--nofile=1024",
-            "--core=0",
+            "--core=1",  # 0 would still start a machine's crash reporter
             "--memlock=0",
             "--",
         ]

@@ -184,7 +184,7 @@ def _set_limits(limits: Limits) -> None:
         (resource.RLIMIT_NPROC, limits.num_processes),
         (resource.RLIMIT_STACK, 8 * MIB),
         (resource.RLIMIT_NOFILE, 1024),
-        (resource.RLIMIT_CORE, 0),
+        (resource.RLIMIT_CORE, 1),  # 0 would still start a machine's crash reporter
         (resource.RLIMIT_MEMLOCK, 0),
     ):
         resource.setrlimit(kind, (value, value))

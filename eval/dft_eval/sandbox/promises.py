@@ -40,6 +40,7 @@ PROMISES: tuple[Promise, ...] = (
             {"landlock": _WITHOUT_NAMESPACES}),
     Promise("network", "it reaches no network, and makes sockets of no family but unix and internet"),
     Promise("unix-sockets", "it reaches no socket of the machine, by name, by path or through a pair"),
+    Promise("ipc", "it reaches no message queue, semaphore or shared memory of the machine"),
     Promise("processes-seen", "it sees no other process and nothing of process 1 in /proc",
             {"landlock": "it sees their ids, and nothing in their folders"}),
     Promise("signals", "it signals, traces and reads the memory of no process but its own"),

@@ -4,6 +4,7 @@ import os
 import socket
 import subprocess
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,10 @@ from dft_eval.sandbox.program import Command, Limits, collecting
 pytestmark = pytest.mark.slow
 
 SHORT = Limits(cpu_s=2, wall_s=8, memory_mib=512, disk_mib=16, output_mib=4, num_files=2000, num_processes=64)
+ENDLESS = replace(SHORT, cpu_s=0.5, wall_s=3)
+CPU_BOUND = replace(SHORT, cpu_s=0.5, wall_s=60)
+"""For programs that nothing but a limit ends."""
+
 SECRET = "the-secret-of-this-machine"
 
 
@@ -51,7 +56,7 @@ def secret(tmp_path_factory):
     ids=["fork-bomb", "sleeping-forks", "thread-bomb"],
 )
 def test_process_bombs_end(sandbox, source):
-    outcome = run_python(sandbox, source)
+    outcome = run_python(sandbox, source, ENDLESS)
     assert outcome.status in ("timeout", "oom")
     assert outcome.wall_s < 30
 
@@ -82,7 +87,7 @@ def test_endless_output_ends(sandbox, source):
 
 
 def test_time_is_limited(sandbox):
-    assert run_python(sandbox, "while True: pass").status == "timeout"
+    assert run_python(sandbox, "while True: pass", CPU_BOUND).status == "timeout"
     assert run_python(sandbox, "import time; time.sleep(1000)", Limits(wall_s=1)).status == "timeout"
 
 
@@ -91,11 +96,12 @@ def test_a_busy_loop_that_ignores_signals_ends(sandbox):
     source = (
         "import signal\nfor s in range(1, 60):\n    try: signal.signal(s, signal.SIG_IGN)\n    except OSError: pass\n"
     )
-    assert run_python(sandbox, source + "while True: pass").status == "timeout"
+    assert run_python(sandbox, source + "while True: pass", CPU_BOUND).status == "timeout"
 
 
 def test_reading_dev_zero_ends(sandbox):
-    assert sandbox.run(Command(("/usr/bin/bash", "-c", "cat </dev/zero >/dev/null"), limits=SHORT)).status == "timeout"
+    command = Command(("/usr/bin/bash", "-c", "cat </dev/zero >/dev/null"), limits=CPU_BOUND)
+    assert sandbox.run(command).status == "timeout"
 
 
 @pytest.mark.promise("files-written")
