@@ -8,6 +8,7 @@ Prints, for each kill, the rows that were recorded before and after, and the exi
 from __future__ import annotations
 
 import json
+import os
 import random
 import sys
 from pathlib import Path
@@ -18,9 +19,12 @@ LONGEST_DELAY_S = 0.02
 
 
 def main() -> None:
-    import os
+    import datasets  # noqa: F401 - all of these once, before the forks
+    import scipy.sparse  # noqa: F401
 
-    import datasets  # noqa: F401 - once, before the forks
+    import dft_plugin.cli
+    import dft_plugin.data.build
+    import dft_plugin.data.listing  # noqa: F401
 
     source, out, *names = sys.argv[1:]
     command = ["data", "build", "numinamath-cot/random", "--rows", "9000", "--format", "llamafactory"]
