@@ -15,7 +15,7 @@ export DFT_VLMEVAL_PYTHON ?= $(CURDIR)/$(VLMEVAL)/bin/python
 export TORCH_EXTENSIONS_DIR ?= $(CURDIR)/.cache/torch_extensions
 
 .DEFAULT_GOAL := help
-.PHONY: help setup vlmeval toolchains format demo sweep test test-llamafactory test-evaluation test-ms-swift check bench lock clean
+.PHONY: help setup vlmeval toolchains format demo examples sweep test test-llamafactory test-evaluation test-ms-swift check bench lock clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -80,6 +80,9 @@ sweep: setup  ## a tiny model of every architecture through the loss, in both en
 	OMP_NUM_THREADS=1 $(LF)/bin/python -m tests.sweep.run
 	OMP_NUM_THREADS=1 $(SWIFT)/bin/python -m tests.sweep.run
 	$(LF)/bin/python -m tests.sweep.render
+
+examples: $(LF)/.ready  ## write yaml_examples/ anew from tests/examples/recipes.yaml
+	$(LF)/bin/python -m tests.examples.make
 
 demo: setup  ## train SFT and DFT through both frameworks and open the report's numbers (under 10 minutes)
 	$(LF)/bin/dft demo --out demo_out

@@ -1,92 +1,180 @@
-"""Every YAML example is accepted by the real framework's own argument parser, and pairs differ in the loss alone."""
+"""Every YAML example is accepted by the real framework's own argument parser, and means what it says there."""
 
+import copy
 import json
 from pathlib import Path
 
 import pytest
 import yaml
 
+from tests.examples import keys
+from tests.examples.table import load, runs
 from tests.integrations import tiny, tiny_vl
 
 EXAMPLES = Path(__file__).parents[2] / "yaml_examples"
-NAMES = [f"{task}_{loss}" for task in ("math", "code", "vision", "facts") for loss in ("sft", "dft")] + ["mixed_route"]
-LLAMAFACTORY = [*(f"llamafactory/{name}.yaml" for name in NAMES), "demo/gsm8k_dft.yaml"]
-MS_SWIFT = [*(f"ms_swift/{name}.yaml" for name in NAMES), "demo/gsm8k_dft_ms_swift.yaml"]
+RUNS = list(runs(load()))
+DEMO = {"llamafactory": "demo/gsm8k_dft.yaml", "ms_swift": "demo/gsm8k_dft_ms_swift.yaml"}
+ONE_PROCESS = {"use_cpu": True, "deepspeed": None}  # without a GPU; all other keys stay as they are
+
+QUESTION, ANSWER = {"role": "user", "content": "1+1?"}, {"role": "assistant", "content": "2"}
+CHATML = "<|im_start|>system\n{}<|im_end|>\n<|im_start|>user\n1+1?<|im_end|>\n<|im_start|>assistant\n2<|im_end|>\n"
+LLAMA_TURN = "<|start_header_id|>{}<|end_header_id|>\n\n{}<|eot_id|>"
+TEXTS = {  # what both frameworks train on; the start token aside, which the tiny tokenizer lacks
+    "qwen2.5-math-1.5b": CHATML.format("Please reason step by step, and put your final answer within \\boxed{}."),
+    "qwen2.5-3b": CHATML.format("You are Qwen, created by Alibaba Cloud. You are a helpful assistant."),
+    "qwen2.5-vl-3b": CHATML.format("You are a helpful assistant."),
+    "llama-3.2-3b": LLAMA_TURN.format("user", "1+1?") + LLAMA_TURN.format("assistant", "2"),
+}
 
 third_party = pytest.mark.filterwarnings("ignore")
 
 
-def load(name):
+def names(framework):
+    return [*(run.path.removeprefix("yaml_examples/") for run in RUNS if run.framework == framework), DEMO[framework]]
+
+
+def read(name):
     return yaml.safe_load((EXAMPLES / name).read_text())
 
 
+def overridden(line):
+    """The settings of a launch line's overrides."""
+    words = line.replace("--output_dir ", "--output_dir=").split()
+    found = {}
+    for index, word in enumerate(words):
+        key, equals, value = word.removeprefix("--").partition("=")
+        if equals and key != "FORCE_TORCHRUN" and key != "NPROC_PER_NODE":
+            found[key] = yaml.safe_load(value)
+        elif word.startswith("--"):
+            found[key] = yaml.safe_load(words[index + 1])
+    return found
+
+
+def cases(framework):
+    """Every file, and every variant its comments have a line for."""
+    variants = [
+        (run.path.removeprefix("yaml_examples/"), overridden(keys.variant(run, name, changed)))
+        for run in RUNS
+        if run.framework == framework
+        for name, changed in run.variants.items()
+    ]
+    return [*((name, {}) for name in names(framework)), *variants]
+
+
 def test_every_file_is_tested():
-    found = {str(path.relative_to(EXAMPLES)) for path in EXAMPLES.rglob("*.yaml") if path.parent.name != "eval"}
-    assert found == {*LLAMAFACTORY, *MS_SWIFT}
+    found = {
+        str(path.relative_to(EXAMPLES))
+        for path in EXAMPLES.rglob("*.yaml")
+        if path.parent.name not in ("eval", "rollout")
+    }
+    assert found == {*names("llamafactory"), *names("ms_swift")}
 
 
-@pytest.mark.parametrize("folder", ["llamafactory", "ms_swift"])
-@pytest.mark.parametrize("task", ["math", "code", "vision", "facts"])
-def test_pairs_differ_in_the_loss_and_the_output_folder_alone(folder, task):
-    sft, dft = (load(f"{folder}/{task}_{loss}.yaml") for loss in ("sft", "dft"))
-    assert {key for key in sft.keys() | dft.keys() if sft.get(key) != dft.get(key)} == {"loss_type", "output_dir"}
-    assert (sft["loss_type"], dft["loss_type"]) == ("sft", "dft")
+@pytest.mark.parametrize("framework", ["llamafactory", "ms_swift"])
+def test_the_demo_opens_with_its_launch_line(framework):
+    command = {"llamafactory": "llamafactory-cli train", "ms_swift": "swift sft"}[framework]
+    assert f"#   {command} yaml_examples/{DEMO[framework]}\n" in (EXAMPLES / DEMO[framework]).read_text()
 
 
-@pytest.mark.parametrize("name", [*LLAMAFACTORY, *MS_SWIFT])
-def test_every_file_opens_with_its_launch_line(name):
-    comments = [line for line in (EXAMPLES / name).read_text().splitlines() if line.startswith("#")]
-    command = "llamafactory-cli train" if name in LLAMAFACTORY else "swift sft"
-    assert any(f"{command} yaml_examples/{name}" in line for line in comments)
+def expected_text(name):
+    """What a full sft run trains on; None for other files, which are as their pair's."""
+    model, _, rest = Path(name).stem.partition("_")
+    return TEXTS.get(model) if rest == "full_sft" else None
+
+
+def assert_sizes(training_args, settings, name):
+    for key in ("per_device_train_batch_size", "gradient_accumulation_steps", "learning_rate", "num_train_epochs"):
+        assert getattr(training_args, key) == settings[key], (name, key)
+    for key in ("weight_decay", "adam_beta2"):
+        assert getattr(training_args, key) == settings.get(key, getattr(training_args, key)), (name, key)
+    assert training_args.lr_scheduler_type == "cosine" and training_args.max_grad_norm == 1.0
+    assert training_args.get_warmup_steps(400) == 400 * settings["warmup_ratio"], name
+
+
+@pytest.fixture(scope="module")
+def tiny_models(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("models")
+    return {
+        "text": ("qwen2", str(tiny.make_text_model(folder / "text"))),
+        "vision": ("qwen2_5_vl", str(tiny_vl.make_vl_model(folder / "vision"))),
+    }
 
 
 @pytest.mark.slow
 @third_party
 @pytest.mark.llamafactory
-@pytest.mark.parametrize("name", LLAMAFACTORY)
-def test_llamafactory_parses(name, monkeypatch):
-    from llamafactory.data.parser import get_dataset_list
+def test_llamafactory_parses(monkeypatch, tiny_models):
+    from llamafactory.data.template import TEMPLATES, get_template_and_fix_tokenizer
     from llamafactory.hparams.parser import _parse_train_args
+    from transformers import AutoTokenizer
 
     monkeypatch.chdir(EXAMPLES.parent)
-    settings = load(name)
-    # without a GPU, transformers refuses bf16 and DeepSpeed its own launch; all other keys stay as they are
-    settings |= {"use_cpu": True, "deepspeed": None}
-    _, data_args, training_args, finetuning_args, _ = _parse_train_args(settings)
-    assert finetuning_args.loss_type == load(name)["loss_type"]
-    assert training_args.learning_rate == load(name)["learning_rate"]
-    if name.startswith("llamafactory/"):
-        for dataset in get_dataset_list(data_args.dataset, data_args.dataset_dir):
-            assert dataset.prompt or dataset.messages
+    for name, changed in cases("llamafactory"):
+        settings = read(name) | changed
+        model_args, data_args, training_args, finetuning_args, _ = _parse_train_args(dict(settings) | ONE_PROCESS)
+        assert finetuning_args.loss_type == settings.get("loss_type"), name
+        assert finetuning_args.stage == settings["stage"] and data_args.template in TEMPLATES, name
+        assert data_args.cutoff_len == settings["cutoff_len"] and not data_args.packing, name
+        assert data_args.default_system == settings.get("default_system"), name
+        assert training_args.output_dir == settings["output_dir"], name
+        assert_sizes(training_args, settings, name)
+        if text := expected_text(name):
+            tokenizer = AutoTokenizer.from_pretrained(tiny_models["text"][1])
+            with monkeypatch.context() as patch:  # default_system is written into the registered template itself
+                patch.setitem(TEMPLATES, data_args.template, copy.copy(TEMPLATES[data_args.template]))
+                template = get_template_and_fix_tokenizer(tokenizer, data_args)
+            prompt, response = template.encode_oneturn(tokenizer, [QUESTION, ANSWER])
+            assert tokenizer.decode(prompt + response) == text, name
+        if settings["finetuning_type"] == "lora":
+            assert (finetuning_args.lora_rank, finetuning_args.lora_alpha, finetuning_args.lora_dropout) == (8, 16, 0.0)
+        assert model_args.disable_gradient_checkpointing == name.startswith("demo/")
+        assert model_args.image_max_pixels == settings.get("image_max_pixels", 768 * 768), name
 
 
 @pytest.mark.slow
 @third_party
 @pytest.mark.swift
-@pytest.mark.parametrize("name", MS_SWIFT)
-def test_ms_swift_parses(name, monkeypatch, tmp_path):
-    from swift.arguments import SftArguments
+def test_ms_swift_parses(monkeypatch, tmp_path, tiny_models):
+    from swift.arguments import RLHFArguments, SftArguments
     from swift.cli.main import parse_yaml_args
+    from swift.template import TEMPLATE_MAPPING
     from swift.utils import parse_args
 
     monkeypatch.chdir(EXAMPLES.parent)
-    make = tiny_vl.make_vl_model if "vision" in name else tiny.make_text_model
-    local = {  # what is fetched from a hub, or needs a GPU; all other keys stay as they are
-        "model": str(make(tmp_path / "model")),
-        "model_type": "qwen2_5_vl" if "vision" in name else "qwen2",
-        "output_dir": str(tmp_path / "out"),
-        "use_cpu": True,
-        "deepspeed": None,
-    }
-    settings = {key: value for key, value in {**load(name), **local}.items() if value is not None}
+    monkeypatch.setenv("ROOT_IMAGE_DIR", "data/wethink_images")  # as a file's ENV says; it would stay set
     file = tmp_path / "run.yaml"
-    file.write_text(yaml.safe_dump(settings))
-    words = [str(file)]
-    parse_yaml_args(words)
-    arguments, unknown = parse_args(SftArguments, words)
-    assert not unknown
-    assert arguments.training_args.loss_type == load(name)["loss_type"]
-    assert arguments.training_args.learning_rate == load(name)["learning_rate"]
+    for name, changed in cases("ms_swift"):
+        settings = read(name) | changed
+        model_type, model = tiny_models["vision" if name.startswith("ms_swift/vision") else "text"]
+        # what is fetched from a hub stands here as well
+        local = {"model": model, "model_type": model_type, "output_dir": str(tmp_path / "out"), **ONE_PROCESS}
+        if "reward_model" in settings:
+            local |= {"reward_model": model, "reward_model_type": model_type}
+        file.write_text(yaml.safe_dump({k: v for k, v in (settings | local).items() if v is not None}))
+        words = [str(file)]
+        parse_yaml_args(words)
+        arguments, unknown = parse_args(RLHFArguments if "rlhf_type" in settings else SftArguments, words)
+        assert not unknown, name
+        assert arguments.template in TEMPLATE_MAPPING and arguments.template == settings["template"], name
+        assert (arguments.max_length, arguments.truncation_strategy) == (
+            settings["max_length"],
+            settings["truncation_strategy"],
+        )
+        assert arguments.training_args.gradient_checkpointing != name.startswith("demo/")
+        assert not arguments.packing and arguments.split_dataset_ratio == 0, name
+        assert arguments.training_args.output_dir == arguments.output_dir == str(tmp_path / "out"), "add_version"
+        assert_sizes(arguments.training_args, settings, name)
+        if "loss_type" in settings:
+            assert arguments.training_args.loss_type == settings["loss_type"], name
+        else:
+            assert arguments.rlhf_type == settings["rlhf_type"], name
+        if text := expected_text(name):
+            template = arguments.get_template()
+            template.set_mode("train")
+            ids = template.encode({"messages": [QUESTION, ANSWER]})["input_ids"]
+            assert template.tokenizer.decode(ids).removeprefix("<|begin_of_text|>") == text, name
+        if settings["tuner_type"] == "lora":
+            assert (arguments.lora_rank, arguments.lora_alpha, arguments.lora_dropout) == (8, 16, 0.0)
 
 
 @pytest.mark.parametrize("stage", [1, 2, 3])
