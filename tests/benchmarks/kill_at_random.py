@@ -26,6 +26,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from dft_eval.languages.base import binary
+from dft_eval.sandbox import cgroup
 from dft_eval.sandbox.bubblewrap import Bubblewrap
 from dft_eval.sandbox.program import Command
 from tests.eval.processes import processes_with
@@ -142,6 +143,7 @@ def _killed_user(moment_s: float) -> dict[str, object]:
             os.setgroups([])
             os.setresgid(USER_ID, USER_ID, USER_ID)
             os.setresuid(USER_ID, USER_ID, USER_ID)
+            cgroup._parents.cache_clear()  # root's answer is not this user's
             source = "import os, time\nos.fork() or os.setsid()\ntime.sleep(0.3)"
             while True:
                 Bubblewrap().run(Command((binary("python3"), "-I", "-c", source), may_write=True))
