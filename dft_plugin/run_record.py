@@ -48,13 +48,34 @@ def state_of_resumed(checkpoint: Path, output_dir: Path, now: dict[str, Any]) ->
         refuse_other_loss(before, now, path)
         state: dict[str, float] = before.get("state", {})  # absent in records of version 1
         return state
-    if now["loss_type"] != "sft" or _trains(now) != _trains({**now, **LossConfig.parse("sft").record()}):
+    if not _is_plain(now):
         raise ConflictError(
             f"{path} does not exist, so {path.parent} was trained without loss_type, and its optimiser state belongs "
             f"to that loss; {now['loss_type']} would go on from it. Resume with loss_type: sft if it was plain "
             f"cross-entropy. {_SECOND_PHASE}"
         )
     return {}
+
+
+def refuse_plain_resume(checkpoint: Path) -> None:
+    """Check that training without `loss_type` does not go on from the optimiser state of another loss.
+
+    Args:
+        checkpoint: The checkpoint's folder that training resumes from in full.
+
+    Raises:
+        ConflictError: its record names a loss that is not plain cross-entropy.
+    """
+    path = checkpoint / RECORD_NAME
+    if not path.exists():
+        return
+    before: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    if not _is_plain(before):
+        raise ConflictError(
+            f"{path} says this run began with loss_type {before['loss_type']}, and loss_type is not set now: its "
+            f"optimiser would go on under another loss. Set loss_type: {before['loss_type']} and the loss_config it "
+            f"names to resume. {_SECOND_PHASE}"
+        )
 
 
 def refuse_other_loss(before: dict[str, Any], now: dict[str, Any], path: Path) -> None:
@@ -73,6 +94,11 @@ def refuse_other_loss(before: dict[str, Any], now: dict[str, Any], path: Path) -
             f"{path} says this run began with another loss: {'; '.join(differing)}. "
             f"Resume with the same loss. {_SECOND_PHASE}"
         )
+
+
+def _is_plain(record: dict[str, Any]) -> bool:
+    """Say whether the loss is what a framework trains where nothing is set."""
+    return record["loss_type"] == "sft" and _trains(record) == _trains(LossConfig.parse("sft").record())
 
 
 def _trains(record: dict[str, Any]) -> dict[str, Any]:

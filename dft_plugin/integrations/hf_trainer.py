@@ -14,10 +14,10 @@ from typing import Any
 from dft_plugin.config import LossConfig
 from dft_plugin.errors import ConflictError
 from dft_plugin.frameworks import Probe, warn_if_untested
-from dft_plugin.integrations.patching import require_parameters
 from dft_plugin.integrations.plain_settings import refuse_conflicts, refuse_sample_needs, refuse_shifted_labels
 from dft_plugin.integrations.predictions import PredictedLogits
 from dft_plugin.monitor.callback import LossMonitor
+from dft_plugin.patching import require_parameters
 from dft_plugin.training.trainer_loss import TrainerLoss
 
 # Classes that `with_loss` is tested on, by distribution.

@@ -11,13 +11,14 @@ import inspect
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import Any
-from unittest.mock import patch
 
 import torch
 from torch import Tensor, nn
 
-from dft_plugin.errors import ConflictError, IntegrationError
+from dft_plugin.errors import ConflictError, DftError, IntegrationError
+from dft_plugin.patching import Patches
 from dft_plugin.training.head_probe import untraced_forward
+from dft_plugin.training.loss_head import LossHead
 from dft_plugin.training.reference_model import model_inputs
 
 
@@ -135,6 +136,27 @@ class AddedLoss:
                 stack.callback(handle.remove)
             yield added
 
+    def obstacle(self, model: nn.Module, inputs: Mapping[str, Any], head: LossHead) -> str:
+        """Say why the model's own loss cannot be made where `head` makes no logits; empty where it can.
+
+        Found by one forward without gradients; every rank must call.
+
+        Args:
+            model: The model without wrappers.
+            inputs: What the trainer hands to the forward, plain labels included.
+            head: The head that the fused loss takes the place of.
+        """
+        if not self.is_followed or inputs.get("labels") is None:
+            return ""
+        try:
+            with head.capturing_hidden(), self.collecting(model, inputs["labels"]):
+                untraced_forward(model, model_inputs(inputs))
+        except (DftError, torch.OutOfMemoryError):
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever the model's own code raises on a scalar is the finding
+            return f"the model's own loss needs its logits ({error!r:.200})"
+        return ""
+
     def _refuse_unseen_terms(self, model: nn.Module, inputs: Mapping[str, Any]) -> None:
         """Check that a model whose cross-entropy cannot be replaced adds nothing to it, by one forward."""
         with _no_cross_entropy():
@@ -191,5 +213,9 @@ def _no_cross_entropy() -> Iterator[None]:
     def zero(logits: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         return torch.zeros((), device=logits.device)
 
-    with patch.object(nn.functional, "cross_entropy", zero):
+    patches = Patches("torch")
+    patches.replace(nn.functional, "cross_entropy", lambda _: zero)
+    try:
         yield
+    finally:
+        patches.revert()

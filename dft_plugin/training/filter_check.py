@@ -10,8 +10,7 @@ from torch import Tensor, nn
 from dft_plugin.core.context import TokenContext
 from dft_plugin.core.linear_loss import linear_loss
 from dft_plugin.core.objective import Objective
-
-_MEASURED_TOKENS = 256
+from dft_plugin.training.measured_rows import measured_rows
 
 
 class FilterReport(NamedTuple):
@@ -63,22 +62,18 @@ def measure_filter(
         bound: See `linear_loss`.
         logit_options: `logit_scale` and `logit_softcap`, where the model has them.
     """
-    labels = labels.to(hidden.device)
-    is_kept = labels != -100
-    is_first = (is_kept.reshape(-1).cumsum(0) <= _MEASURED_TOKENS).view(labels.shape)
-    weight, bias = (None if x is None else x.detach().float() for x in (head.weight, head.bias))
-    assert weight is not None
+    hidden, labels, context, weight, bias = measured_rows(hidden, head, labels, context, shift=shift)
     gradients: list[Tensor] = []
     with torch.enable_grad(), torch.autocast(hidden.device.type, enabled=False):
         for gradient_filter in (None, bound):
-            leaf = hidden.detach().float().requires_grad_()
+            leaf = hidden.float().requires_grad_()
             output = linear_loss(
                 leaf,
-                weight,
-                labels.where(is_first, -100),
-                bias=bias,
+                weight.float(),
+                labels,
+                bias=None if bias is None else bias.float(),
                 objective=objective,
-                shift=shift,
+                shift=False,
                 chunk_size=chunk_size,
                 context=context,
                 gradient_filter=gradient_filter,

@@ -10,6 +10,7 @@ from torch import nn
 from dft_plugin.config import SharedOptions
 from dft_plugin.core.objective import Objective
 from dft_plugin.errors import ConflictError
+from dft_plugin.training.added_loss import AddedLoss
 from dft_plugin.training.filter_check import FilterReport
 from dft_plugin.training.loss_head import LossHead, find_head
 
@@ -60,12 +61,13 @@ class LossPath:
             gradient_filter=self._shared.filter_bound,
         )
 
-    def settle(self, model: nn.Module, inputs: Mapping[str, Any]) -> None:
+    def settle(self, model: nn.Module, inputs: Mapping[str, Any], added_loss: AddedLoss | None = None) -> None:
         """Before the first forward of a mode: prove the fused path, or leave it; every rank must call.
 
         Args:
             model: The model without wrappers.
             inputs: What the trainer hands to its loss.
+            added_loss: What keeps the terms that the model adds to its loss; None where nothing does.
 
         Raises:
             ConflictError: `fused: true` or `gradient_filter` was asked for and the fused loss cannot be exact.
@@ -74,6 +76,8 @@ class LossPath:
             return
         is_first = not self.head.is_proven_anywhere
         self.reason = self.head.prove(model, inputs)
+        if is_first and not self.reason and added_loss is not None:
+            self.reason = added_loss.obstacle(model, inputs, self.head)
         if self.reason:
             self.head, self.name = None, "logits"
             self._refuse_logits()

@@ -26,11 +26,6 @@ class StepBefore:
         self._mean_weight = MeanWeight() if mean_weight else None
         self._sequences = StepSequences() if sequences else None
 
-    @property
-    def is_needed(self) -> bool:
-        """Return True where the objective asks for anything."""
-        return self._mean_weight is not None or self._sequences is not None
-
     def known_to(self, context: TokenContext) -> TokenContext:
         """Return `context` with the statistics."""
         return replace(

@@ -14,7 +14,7 @@ from dft_plugin.core.label_tags import sample_starts
 from dft_plugin.core.logits_loss import logits_loss
 from dft_plugin.core.reduction import LossOutput
 from dft_plugin.core.token_classes import TokenClasses
-from dft_plugin.errors import ConflictError, DftError, IntegrationError, LossNotLiveError
+from dft_plugin.errors import DftError, IntegrationError, LossNotLiveError
 from dft_plugin.training.added_loss import AddedLoss
 from dft_plugin.training.batch_context import BatchContext
 from dft_plugin.training.full_weight import full_weight_ids
@@ -69,26 +69,6 @@ class TrainerLoss:
         self._placeholders: tuple[int, ...] = ()
         self._input_ids: Tensor | None = None
         self._gathered = GatheredStats()
-
-    @classmethod
-    def named(cls, loss_type: str, loss_config: Mapping[str, Any] | str | None = None) -> TrainerLoss:
-        """The loss of that name alone, for a training loop of one's own; `integrations.hf_trainer` has trainers.
-
-        Raises:
-            ConflictError: it needs the step before, and such a loop does not say when a step ends.
-        """
-        loss = cls(LossConfig.parse(loss_type, loss_config))
-        if loss.config.needs_samples:
-            raise ConflictError(
-                "sample_weight and reduction: sample_mean read what LLaMA-Factory's and ms-swift's data carry; a plain "
-                "transformers trainer has no such data. Train there, or remove the option."
-            )
-        if loss.step_before.is_needed:
-            raise ConflictError(
-                f"loss_type={loss_type} with these options compares with the optimiser step before, which a plain "
-                "transformers trainer does not announce. Train with LLaMA-Factory or ms-swift, or choose another."
-            )
-        return loss
 
     def attach(self, model: nn.Module, *, tokenizer: Any = None, obstacle: str = "") -> None:
         """Choose the path for `model`: fused where that is exact and not switched off.
@@ -158,7 +138,7 @@ class TrainerLoss:
             if labels is not None:
                 refuse_placeholders(labels, self._placeholders)  # the model would fail less clearly
             if not wants_logits:
-                self.path.settle(bare_model, plain)
+                self.path.settle(bare_model, plain, self._added_loss)
             head = None if wants_logits else self.path.head
             self._options = ForwardOptions(num_items_in_batch, token_scale, shift, added_scale)
             try:

@@ -14,8 +14,7 @@ from dft_plugin.core.logits_loss import logits_loss
 from dft_plugin.core.objective import Objective
 from dft_plugin.errors import IntegrationError
 from dft_plugin.training.logit_transform import LogitTransform
-
-_VERIFIED_TOKENS = 256
+from dft_plugin.training.measured_rows import measured_rows
 
 
 def verify_fused(
@@ -47,17 +46,9 @@ def verify_fused(
     Raises:
         IntegrationError: they differ by more than rounding in the head's dtype explains.
     """
-    labels = labels.to(hidden.device)
-    if shift:
-        hidden, labels = hidden[..., :-1, :], labels[..., 1:]
-    rows = (labels.reshape(-1) != -100).nonzero().squeeze(1)[:_VERIFIED_TOKENS]
-    if not rows.numel():
+    hidden, labels, context, weight, bias = measured_rows(hidden, head, labels, context, shift=shift)
+    if not labels.numel():
         return False
-    hidden = hidden.detach().reshape(-1, hidden.shape[-1])[rows]
-    labels = labels.reshape(-1)[rows]
-    context = _at_rows(context, rows, shift=shift)
-    weight, bias = (None if x is None else x.detach() for x in (head.weight, head.bias))
-    assert weight is not None
 
     def logits_of(states: Tensor) -> Tensor:
         return transform.apply(
@@ -93,23 +84,3 @@ def verify_fused(
             "please report this with the output of `dft doctor --json`."
         )
     return True
-
-
-def _at_rows(context: TokenContext, rows: Tensor, *, shift: bool) -> TokenContext:
-    """The context of some predicting positions alone, as one row of that length."""
-
-    def select(values: Tensor | None, *, is_label: bool) -> Tensor | None:
-        if values is None:
-            return None
-        dim = 1 if is_label else 2
-        if shift:
-            values = values[..., 1:] if is_label else values[..., :-1, :]
-        return values.detach().to(rows.device).flatten(0, values.dim() - dim)[rows]
-
-    return replace(
-        context,
-        ref_logps=select(context.ref_logps, is_label=True),
-        segments=select(context.segments, is_label=True),
-        routes=select(context.routes, is_label=True),
-        ref_hidden=select(context.ref_hidden, is_label=False),
-    )

@@ -27,7 +27,6 @@ class NotAnObjective:
 USE = """
 import torch
 from dft_plugin import get_objective, linear_loss, logits_loss, OBJECTIVES
-from dft_plugin.config import LossConfig
 assert "square" in OBJECTIVES and LossConfig.parse("square").objective == get_objective("square")
 torch.manual_seed(0)
 hidden, weight, labels = torch.randn(2, 5, 4), torch.randn(9, 4), torch.randint(9, (2, 5))
@@ -40,6 +39,7 @@ torch.testing.assert_close(fused, linear_loss(hidden, weight, labels, objective=
 TRAIN = """
 import torch
 from transformers import Qwen2Config, Qwen2ForCausalLM
+from dft_plugin.config import LossConfig
 from dft_plugin.training.trainer_loss import TrainerLoss
 
 def train(loss_type, options):
@@ -47,7 +47,7 @@ def train(loss_type, options):
     sizes = dict(vocab_size=61, hidden_size=16, intermediate_size=24, num_hidden_layers=1, num_attention_heads=2)
     model = Qwen2ForCausalLM(Qwen2Config(**sizes, num_key_value_heads=2, initializer_range=0.5))
     optimizer = torch.optim.SGD(model.parameters(), 0.5)
-    loss = TrainerLoss.named(loss_type, options)
+    loss = TrainerLoss(LossConfig.parse(loss_type, options))
     loss.attach(model)
     inputs = torch.randint(61, (2, 9))
     values = []

@@ -175,6 +175,10 @@ def test_resuming_with_another_loss_is_refused(train, inputs):
     again = {**settings, "max_steps": 4, "overwrite_output_dir": False}
     with pytest.raises(ConflictError, match="loss_type dft -> sft.*model_name_or_path"):
         run_in_process({**again, "loss_type": "sft"})
+    plain = {key: value for key, value in again.items() if key != "loss_type"}
+    for resumed in (plain, {**plain, "overwrite_output_dir": True, "resume_from_checkpoint": True}):
+        with pytest.raises(ConflictError, match="began with loss_type dft, and loss_type is not set now"):
+            run_in_process(resumed)
     run_in_process(again)
     assert history(root / "resume")[-1]["step"] == 4
 

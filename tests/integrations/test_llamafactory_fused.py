@@ -11,6 +11,8 @@ pytestmark = [pytest.mark.llamafactory, pytest.mark.slow, pytest.mark.filterwarn
 
 LORA = {"finetuning_type": "lora", "lora_rank": 4, "lora_target": "q_proj,v_proj"}
 VL = {"dataset": "toy_vl", "template": "qwen2_vl", "cutoff_len": 512, "per_device_train_batch_size": 2}
+NEW_TOKENS = {"add_tokens": "<new_a>,<new_b>", "resize_vocab": True}
+EVALUATED = {"val_size": 0.25, "eval_strategy": "steps", "eval_steps": 1, "save_strategy": "steps", "save_steps": 1}
 TEXT_SETTINGS = {
     "lora": LORA,
     "lora-and-trained-head": {**LORA, "additional_target": "lm_head"},
@@ -20,10 +22,26 @@ TEXT_SETTINGS = {
     "neat-packing": {"neat_packing": True, "packing": True, "cutoff_len": 128, "flash_attn": "sdpa"},
     "no-checkpointing": {"disable_gradient_checkpointing": True},
     "upcast-head-output": {"upcast_lmhead_output": True},
+    "dora": {**LORA, "use_dora": True},
+    "pissa": {**LORA, "pissa_init": True, "pissa_iter": 4},
+    "rslora": {**LORA, "use_rslora": True},
+    "lora-plus": {**LORA, "loraplus_lr_ratio": 16.0},
+    "oft": {"finetuning_type": "oft", "oft_block_size": 8, "oft_target": "q_proj,v_proj"},
+    "freeze": {"finetuning_type": "freeze", "freeze_trainable_layers": 1},
+    "resize-vocab": NEW_TOKENS,
+    "resize-vocab-lora": {**NEW_TOKENS, **LORA, "additional_target": "embed_tokens,lm_head"},
+    "resize-vocab-tied": {**NEW_TOKENS, "model": "tied"},
+    "muon": {"use_muon": True},
+    "neftune": {"neftune_noise_alpha": 5.0},
+    "auto-find-batch-size": {"auto_find_batch_size": True},
+    "mask-history": {"mask_history": True},
+    "best-model": {"eval_on_start": True, "load_best_model_at_end": True, **EVALUATED},
     "bf16": {"model": "wide", "bf16": True, "per_device_train_batch_size": 16},
     "bf16-lora": {"model": "wide", "bf16": True, "per_device_train_batch_size": 16, **LORA},
 }
 VL_SETTINGS = {
+    "frozen-language-model": {"freeze_language_model": True, "freeze_vision_tower": False},
+    "trained-projector": {"freeze_multi_modal_projector": False},
     "full": {"freeze_vision_tower": False},
     "lora": LORA,
     "tied-head": {"model": "vl-tied"},

@@ -247,6 +247,9 @@ def test_resuming_with_another_loss_is_refused(inputs):
     again = {**settings, "max_steps": 4, "resume_from_checkpoint": str(root / "resume" / "checkpoint-2")}
     with pytest.raises(ConflictError, match="loss_type dft -> sft.*resume_only_model"):
         run_in_process({**again, "loss_type": "sft", "output_dir": str(root / "elsewhere")})
+    plain = {key: value for key, value in again.items() if key != "loss_type"}
+    with pytest.raises(ConflictError, match="began with loss_type dft, and loss_type is not set now"):
+        run_in_process(plain)
     assert run_in_process(again)[-1]["step"] == 4
 
 

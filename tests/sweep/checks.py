@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from dft_plugin.config import LossConfig
 from dft_plugin.training.trainer_loss import TrainerLoss
 from tests.sweep.architectures import FRAMEWORK
 
@@ -64,7 +65,7 @@ def step(model: Any, compute: Callable[[], Tensor]) -> Step:
 
 def ours(model: Any, inputs: dict[str, Tensor], loss_type: str, fused: Any) -> tuple[TrainerLoss, Step]:
     """One step of `TrainerLoss` as both integrations make it."""
-    loss = TrainerLoss.named(loss_type, {"fused": fused})
+    loss = TrainerLoss(LossConfig.parse(loss_type, {"fused": fused}))
     loss.attach(model)
     count, plain = num_items(inputs), {key: value for key, value in inputs.items() if key != "labels"}
 

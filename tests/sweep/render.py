@@ -27,11 +27,12 @@ gradient of every parameter are compared:
 - **fused = logits**: both objectives inside `lm_head` against the same on the logits.
 - **packed = padded**: two samples in one row without padding against two padded rows; "-" where the model's own logits
   differ between the two, so that no loss could agree.
-- **router loss**: `sft` = stock with `output_router_logits` and a coefficient of 0.1; "-" where the model has none.
+- **router loss**: `sft` = stock, loss and gradients, with `output_router_logits` and a coefficient of 0.1, and what the
+  term adds to the loss; "-" where the model has none.
 
-A cell in bold is a difference, left as found. In "router loss" it means that `sft` leaves out the term the model adds
-to its loss. Five old architectures (CPM-Ant, Moshi, TrOCR, XLM, XLNet), which neither framework names, have losses of
-their own that are not next-token cross-entropy over the labels; there `sft` is not the stock loss.
+A cell in bold is a difference, left as found. Where the model's own forward fails with its router loss, the cell says
+how. Five old architectures (CPM-Ant, Moshi, TrOCR, XLM, XLNet), which neither framework names, have losses of their own
+that are not next-token cross-entropy over the labels; there `sft` is not the stock loss.
 
 Path **fused** names the setting by which the model scales or caps its logits, where it does: found and proven bit for
 bit at the first forward. A "named" architecture stands in the framework's templates or models (LLaMA-Factory names
@@ -75,6 +76,11 @@ def _line(name: str, row: dict[str, Any]) -> str:
     detail = row.get("transform") or row["reason"]
     path = row["path"] + (f" ({detail})" if detail else "")
     cells = [_cell(row[column]) if column in row else "-" for column in COLUMNS]
+    added = row.get("router_loss")  # absent where the model has none
+    if isinstance(added, str):
+        cells[-1] = added
+    elif added is not None and cells[-1] == "equal":
+        cells[-1] = f"equal, {added:.3f} kept" if added else "equal, adds nothing"
     return f"| `{name}` | {row['kind']} | {'yes' if row['is_named'] else ''} | {path} | {' | '.join(cells)} |"
 
 

@@ -88,15 +88,21 @@ def checked(row: Architecture) -> dict[str, Any]:
         "fused_equals_logits": checks.difference(auto_sft, plain_sft) or checks.difference(auto_dft, plain_dft),
     }
     found["packed_equals_padded"] = _packed(model, inputs, auto_dft, plain_dft)
-    return {**found, "router_loss_kept": _router_loss(model, inputs)}  # last: it changes the configuration
+    return {**found, **_router_loss(model, inputs)}  # last: it changes the configuration
 
 
-def _router_loss(model: Any, inputs: dict[str, Tensor]) -> str | None:
-    """Whether `sft` equals the stock loss where a router loss is part of it; None where the model has none."""
+def _router_loss(model: Any, inputs: dict[str, Tensor]) -> dict[str, Any]:
+    """`router_loss_kept`: `sft` against the stock loss with a router loss, which adds `router_loss`; None for no such.
+
+    Where the stock model fails with it, `router_loss` is the message.
+    """
     config = model.config.get_text_config()
     if not hasattr(config, "router_aux_loss_coef"):
-        return None
+        return {"router_loss_kept": None}
     switched = list({id(part): part for part in (config, model.config)}.values())
+    for part in switched:
+        part.output_router_logits = False
+    without = checks.stock(model, inputs).loss
     for part in switched:
         part.output_router_logits, part.router_aux_loss_coef = True, 0.1
     if hasattr(model, "router_aux_loss_coef"):
@@ -104,8 +110,9 @@ def _router_loss(model: Any, inputs: dict[str, Tensor]) -> str | None:
     try:
         stock = checks.stock(model, inputs)
     except Exception as error:  # noqa: BLE001 - some of transformers' own fail without a mask of the right kind
-        return f"the stock model fails: {error!s:.60}"
-    return checks.difference(checks.ours(model, inputs, "sft", "auto")[1], stock)
+        return {"router_loss_kept": None, "router_loss": f"the stock model fails: {error!s:.60}"}
+    kept = checks.difference(checks.ours(model, inputs, "sft", "auto")[1], stock)
+    return {"router_loss_kept": kept, "router_loss": float(stock.loss - without)}
 
 
 def _packed(model: Any, inputs: dict[str, Any], padded: checks.Step, plain: checks.Step) -> str | None:

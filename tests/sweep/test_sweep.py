@@ -39,3 +39,5 @@ def test_every_comparison_is_equal(rows, kind, model_type):
     for name in ("sft_equals_stock", "dft_equals_native", "fused_equals_logits"):
         assert found[name] == "", name
     assert not found["packed_equals_padded"]
+    assert not found["router_loss_kept"]
+    assert (found.get("router_loss", 0.0) > 0.05) == (kind == "experts")

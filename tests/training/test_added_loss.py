@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from dft_plugin.config import LossConfig
 from dft_plugin.core.logits_loss import logits_loss
 from dft_plugin.errors import ConflictError
 from dft_plugin.training.trainer_loss import TrainerLoss
@@ -51,7 +52,7 @@ def gradients(model):
 
 def train(model, inputs, labels, loss_type, fused, num_items=10):
     """One forward and backward as a transformers Trainer does it with a `compute_loss_func`."""
-    loss = TrainerLoss.named(loss_type, {"fused": fused})
+    loss = TrainerLoss(LossConfig.parse(loss_type, {"fused": fused}))
     loss.attach(model)
     model.zero_grad()
     batch = {"input_ids": inputs, "labels": labels}
@@ -103,7 +104,7 @@ def test_sft_is_plain_training_and_dft_keeps_the_router_loss(family, fused):
 def test_evaluation_means_what_the_model_says(fused):
     model = make("Mixtral").eval()
     inputs, labels = batch()
-    loss = TrainerLoss.named("dft", {"fused": fused})
+    loss = TrainerLoss(LossConfig.parse("dft", {"fused": fused}))
     loss.attach(model)
     with torch.no_grad():
         with loss.forward(model, {"input_ids": inputs, "labels": labels}, num_items_in_batch=None) as plain:
@@ -167,3 +168,26 @@ def test_a_model_with_a_cross_entropy_of_its_own_is_refused_if_it_adds_to_it(ext
             train(model, *batch(), "dft", False)
     else:
         assert train(model, *batch(), "dft", True)[0].path.name == "fused"
+
+
+def test_a_model_whose_own_loss_reads_its_logits_takes_the_logits_path():
+    from transformers import Qwen2Config, Qwen2ForCausalLM
+
+    class ReadsLogits(Qwen2ForCausalLM):
+        def forward(self, input_ids=None, labels=None, **inputs):
+            outputs = super().forward(input_ids=input_ids, **inputs)
+            if labels is not None:
+                size = outputs.logits.shape[-1]
+                own = self.loss_function(logits=outputs.logits, labels=labels, vocab_size=size, **inputs)
+                outputs.loss = own + self.lm_head.weight.square().mean()
+            return outputs
+
+    model = ReadsLogits(Qwen2Config(**{key: value for key, value in SMALL.items() if "router" not in key}))
+    inputs, labels = batch()
+    outputs, expected = plain_training(model, inputs, labels)
+    loss, value, found = train(model, inputs, labels, "sft", "auto")
+    assert loss.path.name == "logits" and "needs its logits" in loss.path.reason
+    torch.testing.assert_close(value, outputs.loss.detach(), rtol=1e-6, atol=1e-6)
+    assert_same(found, expected)
+    with pytest.raises(ConflictError, match="needs its logits"):
+        train(model, inputs, labels, "sft", True)

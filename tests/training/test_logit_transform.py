@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 
+from dft_plugin.config import LossConfig
 from dft_plugin.core import reference
 from dft_plugin.core.reference import reference_loss
 from dft_plugin.errors import ConflictError, IntegrationError
@@ -118,7 +119,7 @@ CHANGES = {
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
 def test_an_unknown_change_takes_the_logits_path_by_itself_and_is_refused_under_fused_true(change):
     inputs, labels = batch()
-    model, loss = changing(change), TrainerLoss.named("dft")
+    model, loss = changing(change), TrainerLoss(LossConfig.parse("dft"))
     loss.attach(model)
     loss.path.settle(model, {"input_ids": inputs, "labels": labels})
     assert loss.path.name == "logits" and "the model" in loss.path.reason
@@ -166,7 +167,7 @@ def test_the_proof_leaves_no_trace():
     inputs, labels = batch()
     before = {name: value.clone() for name, value in model.state_dict().items()}
     states = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].copy()
-    loss = TrainerLoss.named("dft", {"fused": True})
+    loss = TrainerLoss(LossConfig.parse("dft", {"fused": True}))
     loss.attach(model)
     loss.path.settle(model, {"input_ids": inputs, "labels": labels})
     assert torch.equal(states[0], torch.get_rng_state()) and states[1] == random.getstate()

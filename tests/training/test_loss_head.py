@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from dft_plugin.config import LossConfig
 from dft_plugin.errors import ConflictError, InputError, IntegrationError, LossNotLiveError
 from dft_plugin.training.loss_head import find_head
 from dft_plugin.training.trainer_loss import TrainerLoss
@@ -37,7 +38,7 @@ def batch():
 
 def step(model, *, fused, inputs, labels, loss_type="dft", **options):
     """One training forward and backward, as a trainer does it."""
-    loss = TrainerLoss.named(loss_type, {"fused": fused, **options})
+    loss = TrainerLoss(LossConfig.parse(loss_type, {"fused": fused, **options}))
     loss.attach(model)
     model.zero_grad()
     with loss.forward(model, {"input_ids": inputs, "labels": labels}, num_items_in_batch=7):
@@ -65,7 +66,7 @@ def test_fused_equals_logits_in_loss_and_every_gradient(tie_word_embeddings, los
 def test_evaluation_returns_plain_cross_entropy_without_a_graph():
     model = qwen2().eval()
     inputs, labels = batch()
-    loss = TrainerLoss.named("dft", {"fused": True})
+    loss = TrainerLoss(LossConfig.parse("dft", {"fused": True}))
     loss.attach(model)
     with torch.no_grad(), loss.forward(model, {"input_ids": inputs, "labels": labels}, num_items_in_batch=None):
         value = loss(model(input_ids=inputs), labels)
@@ -92,7 +93,7 @@ def test_autocast(dtype):
 def test_a_trainer_that_never_takes_the_loss_is_noticed():
     model = qwen2()
     inputs, labels = batch()
-    loss = TrainerLoss.named("dft")
+    loss = TrainerLoss(LossConfig.parse("dft"))
     loss.attach(model)
     with (
         pytest.raises(LossNotLiveError, match="never took it"),
@@ -171,4 +172,4 @@ def test_a_filter_without_the_fused_loss_is_refused():
     model = qwen2()
     model.lm_head = nn.Sequential(model.lm_head)
     with pytest.raises(ConflictError, match="gradient_filter=auto in loss_config needs the fused loss"):
-        TrainerLoss.named("dft", {"gradient_filter": "auto"}).attach(model)
+        TrainerLoss(LossConfig.parse("dft", {"gradient_filter": "auto"})).attach(model)

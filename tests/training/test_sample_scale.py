@@ -97,5 +97,3 @@ def test_data_tokenized_for_other_weights_is_refused(options, weight):
 def test_contradictions_are_refused():
     with pytest.raises(ConflictError, match="carry one of the two"):
         LossConfig.parse("prift", {"sample_weight": "w"})
-    with pytest.raises(ConflictError, match="plain transformers trainer"):
-        TrainerLoss.named("dft", {"reduction": "sample_mean"})

@@ -14,7 +14,7 @@ from typing import Any
 
 from dft_plugin.core.label_tags import plain_labels
 from dft_plugin.errors import ConflictError, IntegrationError, OptionError
-from dft_plugin.integrations.patching import Patches
+from dft_plugin.patching import Patches
 from dft_plugin.training.sample_tags import REF_COLUMN, TagPlan
 
 PLAN = "dft_tag_plan"

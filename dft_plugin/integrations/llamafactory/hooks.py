@@ -11,7 +11,7 @@ for each of the modules below, right after it ran and before anything imported n
 - `train.sft.trainer`, `train.pt.trainer`  the trainer computes our loss and logs its statistics;
 - `train.trainer_utils`      the model card states the objective.
 
-Without `loss_type` every one of them does what it did.
+Without `loss_type` every one of them does what it did, but that a checkpoint of ours is not resumed with its optimiser.
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ from dft_plugin.config import LossConfig, require_loss_type
 from dft_plugin.errors import ConflictError, IntegrationError
 from dft_plugin.frameworks import Probe, warn_if_untested
 from dft_plugin.integrations.llamafactory.data import PLAN, extend_loader, extend_processors, require_taggable
-from dft_plugin.integrations.patching import Patches, probe_modules, require_parameters
+from dft_plugin.patching import Patches, probe_modules, require_parameters
+from dft_plugin.run_record import refuse_plain_resume
 from dft_plugin.training.sample_tags import TagPlan
 
 FRAMEWORK = "llamafactory"
@@ -135,7 +136,9 @@ def _extend_parser(module: ModuleType) -> None:
         def get_train_args(args: Any = None) -> Any:
             parsed = original(args)
             model_args, data_args, training_args, finetuning_args, _ = parsed
-            if finetuning_args.dft_loss_config is not None:
+            if finetuning_args.dft_loss_config is None:
+                _refuse_plain_resume(training_args)
+            else:
                 require_injected()
                 _refuse_conflicts(model_args, training_args, finetuning_args)
                 _attach_plan(model_args, data_args, finetuning_args)
@@ -146,6 +149,16 @@ def _extend_parser(module: ModuleType) -> None:
         return get_train_args
 
     _patches.replace(module, "get_train_args", make, accepts=("args",))
+
+
+def _refuse_plain_resume(training_args: Any) -> None:
+    named = training_args.resume_from_checkpoint  # LLaMA-Factory fills in the last one of an output_dir it goes on in
+    if named and training_args.do_train:
+        from transformers.trainer_utils import get_last_checkpoint
+
+        checkpoint = named if isinstance(named, str) else get_last_checkpoint(training_args.output_dir)
+        if checkpoint is not None:
+            refuse_plain_resume(Path(checkpoint))
 
 
 def _refuse_conflicts(model_args: Any, training_args: Any, finetuning_args: Any) -> None:

@@ -17,8 +17,8 @@ from swift.utils import get_logger
 from dft_plugin.core.label_tags import plain_labels
 from dft_plugin.errors import ConflictError, DftError, OptionError
 from dft_plugin.integrations.ms_swift.settings import requested_loss
-from dft_plugin.integrations.patching import Patches
 from dft_plugin.loss_route import dataset_names
+from dft_plugin.patching import Patches
 from dft_plugin.training.sample_tags import REF_COLUMN, TagPlan
 
 _DATASET_COLUMN = "dataset"  # swift writes the name of each sample's dataset there

@@ -13,7 +13,8 @@ calls `on_import` for each of the modules below in every process, right after it
 
 Where autoload is off, `plugins/ms_swift_dft.py` calls `register` while swift imports its external plugins,
 which is after the flags were parsed: options then come from the environment variable DFT_LOSS_CONFIG.
-Without a `--loss_type` of ours every one of them does what it did.
+Without a `--loss_type` of ours every one of them does what it did, but that a checkpoint of ours is not resumed with
+its optimiser.
 """
 
 from __future__ import annotations
@@ -38,8 +39,10 @@ from dft_plugin.integrations.ms_swift.settings import (
     hand_on,
     requested_loss,
     require_trainable,
+    resumed_checkpoint,
 )
-from dft_plugin.integrations.patching import Patches, probe_modules, require_parameters
+from dft_plugin.patching import Patches, probe_modules, require_parameters
+from dft_plugin.run_record import refuse_plain_resume
 
 _patches = Patches(FRAMEWORK)
 _failures: dict[str, Exception] = {}
@@ -162,6 +165,8 @@ def _extend_model_args(module: ModuleType) -> None:
             if config is not None:
                 _refuse_foreign(config.objective.name)
                 require_injected()
+            elif (checkpoint := resumed_checkpoint(self)) is not None:
+                refuse_plain_resume(checkpoint)
             original(self)
 
         return __post_init__

@@ -18,8 +18,8 @@ from torch.distributed.nn.functional import all_reduce
 from dft_plugin.errors import ConflictError, IntegrationError
 from dft_plugin.integrations.ms_swift.settings import CALLBACK, FRAMEWORK, refuse_split_sequences, requested_loss
 from dft_plugin.integrations.ms_swift.token_losses import Predictions, token_losses
-from dft_plugin.integrations.patching import require_parameters
 from dft_plugin.monitor.callback import LossMonitor
+from dft_plugin.patching import require_parameters
 from dft_plugin.training.trainer_loss import TrainerLoss
 
 

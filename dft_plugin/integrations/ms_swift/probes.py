@@ -9,7 +9,7 @@ from typing import Any
 from dft_plugin.errors import IntegrationError
 from dft_plugin.frameworks import Probe
 from dft_plugin.integrations.ms_swift.settings import FRAMEWORK_FLAGS
-from dft_plugin.integrations.patching import require_parameters
+from dft_plugin.patching import require_parameters
 
 
 def probe_features() -> list[Probe]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import Any
 
 from dft_plugin.config import ENV_LOSS_CONFIG, LossConfig, require_loss_type
@@ -63,6 +64,12 @@ def _read(args: Any) -> LossConfig | None:
         _refuse_unknown(args, loss_type, flag)
         return None
     return _parse(loss_type, flag, os.environ.get(ENV_LOSS_CONFIG) or None)
+
+
+def resumed_checkpoint(args: Any) -> Path | None:
+    """Return the checkpoint that a run resumes from with its optimiser; None for every other run and command."""
+    checkpoint = getattr(args, "resume_from_checkpoint", None)  # absent on commands that train nothing
+    return None if not checkpoint or args.resume_only_model else Path(checkpoint)
 
 
 def require_trainable(args: Any) -> None:

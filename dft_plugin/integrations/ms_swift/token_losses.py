@@ -15,8 +15,8 @@ from swift.trainers import seq2seq_trainer
 from torch import Tensor
 
 from dft_plugin.core.reduction import LossOutput
-from dft_plugin.integrations.patching import Patches
 from dft_plugin.integrations.predictions import predicted_ids
+from dft_plugin.patching import Patches
 from dft_plugin.training.trainer_loss import TrainerLoss
 
 

@@ -1,4 +1,4 @@
-"""Replacing attributes of a framework: checked before, reversible after."""
+"""Replacements of the attributes of a framework: checked before, reversible after."""
 
 from __future__ import annotations
 
