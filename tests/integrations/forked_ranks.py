@@ -22,6 +22,8 @@ import traceback
 from pathlib import Path
 from typing import Any
 
+from tests.integrations.cpu_fsdp import shard_on_cpus
+
 NUM_RANKS = 2
 JOB_TIMEOUT_S = 600  # the first run compiles DeepSpeed's CPU op
 IS_SWIFT = importlib.util.find_spec("swift") is not None
@@ -48,6 +50,8 @@ def free_port() -> int:
 
 def train(settings: dict[str, Any]) -> None:
     """One run by the framework's own entry point."""
+    if "fsdp" in settings:
+        shard_on_cpus()
     if IS_SWIFT:
         from tests.integrations.swift_runs import run_in_process
 
