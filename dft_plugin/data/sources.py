@@ -145,7 +145,7 @@ def _hub_files(dataset: str, commit: str, patterns: Sequence[str]) -> list[str]:
         there = HfApi().list_repo_files(dataset, repo_type="dataset", revision=commit)
     except (RepositoryNotFoundError, RevisionNotFoundError) as error:
         raise ConfigError(f"{dataset} at {commit} is not on the hub: {_first_line(error)}") from None
-    except (OSError, ValueError, RuntimeError) as error:
+    except _network_errors() as error:
         raise MissingPrerequisiteError(
             f"the hub cannot be reached for {dataset}: {_first_line(error)} Download its files elsewhere and give "
             "them by --from."
@@ -159,6 +159,16 @@ def _hub_files(dataset: str, commit: str, patterns: Sequence[str]) -> list[str]:
             )
         names += found
     return names
+
+
+def _network_errors() -> tuple[type[Exception], ...]:
+    """Errors of an address that cannot be reached; the hub's client raises some that are no OSError."""
+    errors: tuple[type[Exception], ...] = (OSError, ValueError, RuntimeError)
+    try:
+        from httpx import HTTPError
+    except ImportError:  # huggingface_hub before version 1 uses requests, whose errors are
+        return errors
+    return (*errors, HTTPError)
 
 
 def read_batches(file: SourceFile, columns: Sequence[str], first_row: int) -> Iterator[Batch]:
@@ -188,7 +198,7 @@ def read_batches(file: SourceFile, columns: Sequence[str], first_row: int) -> It
             row += table.num_rows
     except InputError:
         raise
-    except (OSError, ValueError, EOFError, RuntimeError, zlib.error, datasets.exceptions.DatasetsError) as error:
+    except (EOFError, zlib.error, datasets.exceptions.DatasetsError, *_network_errors()) as error:
         raise InputError(
             f"{file.name} cannot be read from row {row} on: {_first_line(error)} It may be cut off or damaged; "
             "nothing was finished. Get it again and run the same command."

@@ -1,5 +1,6 @@
 """The hub's files at a pinned commit, from a server that answers as the hub does."""
 
+import functools
 import http.server
 import json
 import threading
@@ -10,7 +11,7 @@ from dft_plugin.data import sources
 from dft_plugin.data.build import BuildSettings, build
 from dft_plugin.data.recipe import load_recipe
 from dft_plugin.data.selection import with_selection
-from dft_plugin.errors import ConfigError, InputError
+from dft_plugin.errors import ConfigError, InputError, MissingPrerequisiteError
 from tests.data.upstream import ROWS, write_jsonl
 
 COMMIT = load_recipe("nq-train").source.revision
@@ -108,6 +109,16 @@ def test_files_of_the_hub_are_pinned_and_in_order(monkeypatch):
     assert json.dumps(found.record).count(source.revision) == 1
     with pytest.raises(ConfigError, match=r"has no file 'evol_instruct\.jsonl'"):
         sources.find_published(load_recipe("ultrafeedback-best").source, None)
+
+
+def test_a_hub_that_cannot_be_reached(monkeypatch):
+    import huggingface_hub
+
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+    nobody_listens = functools.partial(huggingface_hub.HfApi, endpoint="http://127.0.0.1:9")
+    monkeypatch.setattr("huggingface_hub.HfApi", nobody_listens)
+    with pytest.raises(MissingPrerequisiteError, match=r"cannot be reached for openai/gsm8k: .*--from"):
+        sources.find_published(load_recipe("gsm8k").source, None)
 
 
 def test_no_commit_is_no_source():
