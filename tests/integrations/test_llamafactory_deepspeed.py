@@ -1,4 +1,4 @@
-"""One global batch, however it is spread: one process, DDP, ZeRO-1, 2 and 3 give the same losses.
+"""One global batch, however it is spread: one process, DDP, ZeRO-1, 2, 3 and FSDP2 give the same losses.
 
 Sequences differ in length, and in the first step every label of the second rank is masked.
 """
@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.integrations import forked_ranks, tiny, tiny_families, tiny_vl
+from tests.integrations.cpu_fsdp import SHARDED
 from tests.integrations.llamafactory_runs import config, history, run_in_process
 
 pytestmark = [pytest.mark.llamafactory, pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
@@ -30,12 +31,12 @@ MODELS = {
     "vl-lora": ("vl", {**VL, **LORA}),
 }
 SPREADS = [
-    *(("text", how) for how in ("ddp", "zero1", "zero2", "zero3")),
-    ("text-lora", "zero3"),
-    ("text-tied", "zero3"),
+    *(("text", how) for how in ("ddp", "zero1", "zero2", "zero3", "fsdp2")),
+    *(("text-lora", how) for how in ("zero3", "fsdp2")),
+    *(("text-tied", how) for how in ("zero3", "fsdp2")),
     ("text-talr", "ddp"),
     ("text-cadft", "ddp"),
-    *(("moe", how) for how in ("ddp", "zero3")),
+    *(("moe", how) for how in ("ddp", "zero3", "fsdp2")),
     ("vl", "zero2"),
     ("vl", "zero3"),
     ("vl-lora", "zero2"),
@@ -87,6 +88,10 @@ def configure(tmp_path_factory):
         if how.startswith("zero"):
             del settings["use_cpu"]  # with it, DeepSpeed's batch arithmetic forgets the second rank
             settings["deepspeed"] = str(ROOT / "yaml_examples" / "deepspeed" / f"{how}.json")
+        elif how == "fsdp2":
+            settings.update(
+                fsdp="full_shard auto_wrap", fsdp_config=str(ROOT / "yaml_examples" / "fsdp" / "fsdp2.json")
+            )
         return settings
 
     return make
@@ -124,5 +129,6 @@ def test_two_ranks_give_the_losses_of_one_process(spread_runs, expected, name, h
     code, folder = spread_runs[f"{name}-{how}"]
     logs = [log.read_text() for log in sorted(folder.glob("rank*.log"))]
     assert code == 0, "\n".join(log[-3000:] for log in logs)
+    assert [SHARDED in log and f"\n0 {SHARDED}" not in log for log in logs] == [how == "fsdp2"] * 2
     assert json.loads((folder / "dft_run.json").read_text())["path"] == "fused"
     assert_same(history(folder), expected(name))
