@@ -142,6 +142,42 @@ def scan(
         print_scan(result)
 
 
+@app.command(epilog="Example: dft reference Qwen/Qwen2.5-Math-1.5B train.yaml --out reference")
+def reference(
+    model: Annotated[str, typer.Argument(help="The frozen model: a folder, or a name on the hub.")],
+    data: Annotated[
+        Path, typer.Argument(help="The training configuration (.yaml): its data, template, length limit and images.")
+    ],
+    out: Annotated[
+        Path, typer.Option(help="Output folder; an interrupted command of the same settings resumes.")
+    ] = Path("reference"),
+    shard: Annotated[
+        str | None, typer.Option(metavar="I/N", help="Do share i of n, i from 0; the last one writes the data.")
+    ] = None,
+    dtype: Annotated[
+        Literal["auto", "bfloat16", "float32"], typer.Option(help="auto: as the weights are stored.")
+    ] = "auto",
+    device: Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="auto: a GPU where there is one.")] = "auto",
+    as_json: Json = False,
+) -> None:
+    """Write the data of a training configuration again, with a frozen model's log-probabilities as column ref_logps.
+
+    For loss_type prift, iw_sft, and asft with kl: target_k3. Run it in the environment that trains: LLaMA-Factory or
+    ms-swift itself tokenizes each row. Rows whose tokens are others in the training run are refused there.
+    """
+    from dft_eval.run.shards import parse_shard
+    from dft_plugin.reference.run import ReferenceSettings, run_reference
+
+    share = None if shard is None else parse_shard(shard)
+    result = run_reference(ReferenceSettings(model, data, out, share, dtype, device))
+    if as_json:
+        _print_json(result)
+    else:
+        from dft_plugin.reference.tables import print_reference
+
+        print_reference(result)
+
+
 @app.command(epilog="Example: dft report runs/eval/base runs/eval/sft runs/eval/dft --out report")
 def report(
     runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders, or folders that hold them.")],

@@ -6,7 +6,7 @@ from typing import Any
 
 from dft_plugin.config import LossConfig
 from dft_plugin.errors import ConflictError
-from dft_plugin.training.sample_tags import TagPlan
+from dft_plugin.training.sample_tags import needs_tags
 
 
 def refuse_sample_needs(config: LossConfig) -> None:
@@ -15,7 +15,7 @@ def refuse_sample_needs(config: LossConfig) -> None:
     Raises:
         ConflictError: its samples would need tags, which only LLaMA-Factory's and ms-swift's data get.
     """
-    if TagPlan.of(config, lambda: None) is not None:
+    if needs_tags(config):
         raise ConflictError(
             f"loss_type={config.objective.name} with these options reads what the data of LLaMA-Factory and ms-swift "
             "carry to the loss (route, sample_weight, reduction: sample_mean, whole sequences, ref_logps); a plain "

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from dft_plugin.analysis.pretrained import Dtype, ModelFiles, choose_device, read_model_files, require_packages
 from dft_plugin.encoding.datasets import Dataset, read_datasets
 from dft_plugin.encoding.row_formats import Row
 from dft_plugin.errors import ConfigError, InputError
-from dft_plugin.scan.model import Dtype, ModelFiles, choose_device, read_model_files, require_packages
 from dft_plugin.scan.store import ScanStore
 
 if TYPE_CHECKING:
@@ -67,7 +67,10 @@ def run_scan(settings: ScanSettings) -> dict[str, Any]:
     """
     datasets = read_datasets(settings.data)
     with_images = any(row.images for dataset in datasets for row in dataset.rows)
-    require_packages(with_images=with_images)
+    images = {"PIL": "pillow"} if with_images else {}
+    require_packages(
+        "dft scan", {"torch": "torch", "transformers": "transformers", "matplotlib": "matplotlib", **images}
+    )
     from dft_plugin.encoding.chat_template import chat_template_of
     from dft_plugin.encoding.encoder import Encoder, choose_interface
 

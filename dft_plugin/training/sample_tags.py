@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,8 +10,13 @@ from dft_plugin.config import LossConfig
 from dft_plugin.core.label_tags import MAX_WEIGHT, route_key, tag_labels
 from dft_plugin.errors import InputError
 from dft_plugin.loss_route import Route
+from dft_plugin.training.reference_column import REF_COLUMN, EncodedSample, Reference, tokenizer_fingerprint
 
-REF_COLUMN = "ref_logps"
+
+def needs_tags(config: LossConfig) -> bool:
+    """Return True where the loss must know more of a token than its id and its batch."""
+    needs = config.training_objective().needs
+    return bool(needs & {"routes", "segments", "sequence_nll", "ref_logps"}) or config.needs_samples
 
 
 @dataclass(frozen=True)
@@ -25,25 +27,28 @@ class TagPlan:
         route: The rules by data source; None where every sample trains the same objective.
         tokenizer: Fingerprint of the run's tokenizer where a frozen reference is read, else empty.
         weight_column: Column with each sample's weight; empty where every sample weighs one.
+        made_with: What decides the tokens of the run, as words for a person; see `reference_column`.
     """
 
     route: Route | None
     tokenizer: str
     weight_column: str = ""
+    made_with: str = ""
 
     @classmethod
-    def of(cls, config: LossConfig, get_tokenizer: Callable[[], Any]) -> TagPlan | None:
+    def of(cls, config: LossConfig, get_tokenizer: Callable[[], Any], made_with: str) -> TagPlan | None:
         """The plan of a run; None where its objective needs to know nothing of a token but its id.
 
         Args:
             config: The run's loss.
             get_tokenizer: Its transformers tokenizer; called where a reference is read.
+            made_with: What decides its tokens.
         """
-        needs = config.training_objective().needs
-        if not needs & {"routes", "segments", "sequence_nll", "ref_logps"} and not config.needs_samples:
+        if not needs_tags(config):
             return None
-        tokenizer = tokenizer_fingerprint(get_tokenizer()) if "ref_logps" in needs else ""
-        return cls(config.shared.route, tokenizer, config.shared.sample_weight or "")
+        is_referenced = "ref_logps" in config.training_objective().needs
+        tokenizer = tokenizer_fingerprint(get_tokenizer()) if is_referenced else ""
+        return cls(config.shared.route, tokenizer, config.shared.sample_weight or "", made_with)
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -68,21 +73,21 @@ class TagPlan:
         column = self.route.column_name
         return self.route.match(dataset_names if column is None else [sample.get(column)])
 
-    def tag(self, labels: Sequence[int], source: str, reference: Any, weight: Any = None) -> list[int]:
+    def tag(self, sample: EncodedSample, source: str, reference: Any, weight: Any = None) -> list[int]:
         """One tokenized sample's labels with its tags.
 
         Args:
-            labels: Token ids, -100 where nothing is trained.
+            sample: Its tokens.
             source: From `source`.
-            reference: Its column `ref_logps`: {tokenizer, labels_crc32, logps}; ignored where none is read.
+            reference: Its column `ref_logps`; ignored where none is read.
             weight: Its weight; ignored where no column has one.
 
         Raises:
             InputError: the reference is missing, or belongs to other tokens; the weight is none.
         """
-        logps = self._reference(labels, reference) if self.tokenizer else None
+        logps = self._read(reference).logps_of(sample, self.made_with) if self.tokenizer else None
         found = self.require_weight(weight, "a sample") if self.weight_column else None
-        return tag_labels(labels, route=route_key(source) if source else 0, ref_logps=logps, weight=found)
+        return tag_labels(sample.labels, route=route_key(source) if source else 0, ref_logps=logps, weight=found)
 
     def require_weight(self, weight: Any, where: str) -> float:
         """A sample's weight.
@@ -102,59 +107,28 @@ class TagPlan:
             )
         return float(weight)
 
-    def require_reference(self, reference: Any) -> Mapping[str, Any]:
-        """A sample's column `ref_logps`, made with the run's tokenizer.
+    def require_references(self, values: Iterable[Any], where: str) -> None:
+        """Check the column `ref_logps` of a whole dataset, as far as its tokens need not be known.
+
+        Args:
+            values: One for each row.
+            where: What to call the dataset in the message.
 
         Raises:
-            InputError: it is missing, or of another tokenizer.
+            InputError: a row has none, or one of another tokenizer; they are of two models.
         """
-        if isinstance(reference, str):
-            reference = json.loads(reference)
-        if not isinstance(reference, Mapping) or not {"tokenizer", "labels_crc32", "logps"} <= reference.keys():
+        models = dict.fromkeys(self._read(value).model for value in values)
+        if len(models) > 1:
             raise InputError(
-                f"column {REF_COLUMN!r} of a sample holds {reference!r:.80}; the objective needs "
-                "{tokenizer, labels_crc32, logps}: the log-probabilities of its trained tokens under the reference."
+                f"column {REF_COLUMN!r} of {where} has the log-probabilities of {len(models)} models "
+                f"({', '.join(models)}); one reference for all rows is accepted. Make it again for the whole dataset."
             )
-        if reference["tokenizer"] != self.tokenizer:
+
+    def _read(self, value: Any) -> Reference:
+        reference = Reference.read(value)
+        if reference.tokenizer != self.tokenizer:
             raise InputError(
-                f"column {REF_COLUMN!r} has tokenizer {reference['tokenizer']}, the run uses {self.tokenizer}. "
+                f"column {REF_COLUMN!r} has tokenizer {reference.tokenizer}, the run uses {self.tokenizer}. "
                 "Make the reference with the tokenizer of this model."
             )
         return reference
-
-    def _reference(self, labels: Sequence[int], reference: Any) -> Sequence[float]:
-        reference = self.require_reference(reference)
-        if reference["labels_crc32"] != labels_crc32(labels):
-            raise InputError(
-                f"column {REF_COLUMN!r} belongs to other trained tokens than this sample has here: the template, the "
-                "masking or the length limit differ. Make the reference with the settings of this run."
-            )
-        logps: Sequence[float] = reference["logps"]
-        return logps
-
-
-def tokenizer_fingerprint(tokenizer: Any) -> str:
-    """Return a hash of the vocabulary that tells one tokenizer's ids from another's, 16 hexadecimal digits."""
-    vocabulary = json.dumps(sorted(tokenizer.get_vocab().items()), separators=(",", ":"))
-    return hashlib.sha256(vocabulary.encode()).hexdigest()[:16]
-
-
-def labels_crc32(labels: Sequence[int], *, ignore_index: int = -100) -> int:
-    """Checksum of a sample's trained token ids, in order."""
-    kept = [str(label) for label in labels if label != ignore_index]
-    return zlib.crc32(",".join(kept).encode())
-
-
-def reference_column(labels: Sequence[int], logps: Sequence[float], tokenizer: Any) -> dict[str, Any]:
-    """A sample's column `ref_logps`.
-
-    Args:
-        labels: Its tokenized labels, -100 where nothing is trained.
-        logps: log p of each trained token under the reference, in order, in nats.
-        tokenizer: The transformers tokenizer that made the labels.
-    """
-    return {
-        "tokenizer": tokenizer_fingerprint(tokenizer),
-        "labels_crc32": labels_crc32(labels),
-        "logps": [float(logp) for logp in logps],
-    }

@@ -9,7 +9,6 @@ from dft_plugin.errors import ConflictError, InputError, OptionError
 from dft_plugin.monitor.files import write_page
 from tests.integrations import tiny, tiny_vl
 from tests.integrations.llamafactory_runs import config, history, run_in_process
-from tests.integrations.references import reference_columns
 
 pytestmark = [
     pytest.mark.llamafactory,
@@ -50,37 +49,12 @@ def write_datasets(data):
     tiny_vl.register_vl_data(data, "pictures", marked)
 
 
-def encode(model, data, dataset, folder):
-    """(input_ids, labels) of each sample, by LLaMA-Factory's own tokenization."""
-    from llamafactory.data import get_dataset, get_template_and_fix_tokenizer
-    from llamafactory.hparams import get_train_args
-    from llamafactory.model import load_tokenizer
-
-    model_args, data_args, training_args, _, _ = get_train_args(config(model, data, folder, dataset=dataset))
-    modules = load_tokenizer(model_args)
-    template = get_template_and_fix_tokenizer(modules["tokenizer"], data_args)
-    found = get_dataset(template, model_args, data_args, training_args, stage="sft", **modules)["train_dataset"]
-    return [(row["input_ids"], row["labels"]) for row in found]
-
-
 @pytest.fixture(scope="module")
 def inputs(tmp_path_factory):
     root = tmp_path_factory.mktemp("family")
     models = {"text": tiny.make_text_model(root / "text"), "vl": tiny_vl.make_vl_model(root / "vl")}
     data = tiny.write_llamafactory_data(root / "data")
     write_datasets(data)
-    columns = reference_columns(models["text"], encode(models["text"], data, "facts", root / "encoded"))
-    rows = json.loads((data / "facts.json").read_text())
-    info = json.loads((data / "dataset_info.json").read_text())
-    wrong = {"tokenizer": {**columns[0], "tokenizer": "0" * 16}, "labels": {**columns[0], "labels_crc32": 0}}
-    for name, values in (
-        ("referenced", columns),
-        *((f"other-{name}", [column, *columns[1:]]) for name, column in wrong.items()),
-    ):
-        kept = [{**row, "ref_logps": value} for row, value in zip(rows, values, strict=True)]
-        (data / f"{name}.json").write_text(json.dumps(kept))
-        info[name] = {"file_name": f"{name}.json", "columns": {"prompt": "question", "response": "answer"}}
-    (data / "dataset_info.json").write_text(json.dumps(info))
     return models, data, root
 
 
@@ -198,19 +172,6 @@ def test_packing_does_not_mix_sequences(train, name):
     assert losses(packed, "nll") == pytest.approx(losses(unpacked, "nll"), rel=1e-6)
 
 
-def test_a_frozen_reference_is_read_from_the_data(train):
-    settings = {"dataset": "referenced", **FROZEN}
-    dft, sft = losses(train("dft", **settings)), losses(train("sft", **settings))
-    # the reference is the model itself, and nothing moves
-    assert losses(train("prift", **settings)) == pytest.approx(dft, rel=1e-4)
-    assert losses(train("asft", kl="target_k3", **settings)) == pytest.approx(dft, rel=1e-4)
-    assert losses(train("iw_sft", **settings)) == pytest.approx(sft, rel=1e-4)
-    assert losses(train("iw_sft", level="token", **settings)) == pytest.approx(sft, rel=1e-4)
-    packed = {**settings, **PACKED, **WHOLE_EPOCH, "gradient_accumulation_steps": 24}
-    unpacked = {**settings, **WHOLE_EPOCH, "gradient_accumulation_steps": 24, "cutoff_len": 256}
-    assert losses(train("prift", **packed)) == pytest.approx(losses(train("prift", **unpacked)), rel=1e-5)
-
-
 @pytest.mark.parametrize("settings", [{}, VL], ids=["text", "vision"])
 def test_the_anchor_is_zero_at_first_and_the_same_for_any_micro_batches(train, settings):
     settings = {**LORA, **settings, "learning_rate": 1e-2}
@@ -326,9 +287,6 @@ def test_tokens_with_full_weight(train):
         ("dft", {"sample_weight": "share", "streaming": True}, ConflictError, "cannot be checked"),
         ("dft", {"reduction": "sample_mean", "stage": "pt", "dataset": "toy_pt"}, ConflictError, "stage=pt"),
         ("prift", {"sample_weight": "share"}, ConflictError, "carry one of the two"),
-        ("prift", {"dataset": "facts"}, OptionError, "no column 'ref_logps'"),
-        ("prift", {"dataset": "other-tokenizer"}, InputError, "the run uses"),
-        ("prift", {"dataset": "other-labels"}, InputError, "other trained tokens"),
         ("asft", {}, ConflictError, "Train with LoRA"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",

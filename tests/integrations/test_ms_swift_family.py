@@ -8,7 +8,6 @@ import pytest
 from dft_plugin import OBJECTIVES
 from dft_plugin.errors import ConflictError, InputError, OptionError
 from tests.integrations import tiny, tiny_vl
-from tests.integrations.references import reference_columns
 from tests.integrations.swift_runs import config, run_in_process, write_data
 
 pytestmark = [
@@ -38,16 +37,6 @@ def write_rows(path, rows):
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
-def encode(model, rows):
-    """(input_ids, labels) of each row by swift's own template."""
-    from swift import get_processor, get_template
-
-    template = get_template(get_processor(str(model), model_type="qwen2"), template_type="qwen", max_length=256)
-    template.set_mode("train")
-    encoded = [template.encode({"messages": row["messages"]}) for row in rows]
-    return [(row["input_ids"], row["labels"]) for row in encoded]
-
-
 @pytest.fixture(scope="module")
 def inputs(tmp_path_factory):
     root = tmp_path_factory.mktemp("family")
@@ -59,11 +48,6 @@ def inputs(tmp_path_factory):
     write_rows(data / "sums.jsonl", rows[24:])
     pictures = tiny_vl.write_vl_data(root / "vl_data")
     write_rows(data / "pictures.jsonl", [{**row, "kind": "odd" if i % 2 else "even"} for i, row in enumerate(pictures)])
-    columns = reference_columns(models["text"], encode(models["text"], rows[:24]))
-    referenced = [{**row, "ref_logps": column} for row, column in zip(rows, columns, strict=False)]
-    write_rows(data / "referenced.jsonl", referenced)
-    other = [{**row, "ref_logps": {**row["ref_logps"], "tokenizer": "0" * 16}} for row in referenced]
-    write_rows(data / "other-tokenizer.jsonl", other)
     return models, data, root
 
 
@@ -166,18 +150,6 @@ def test_packing_does_not_mix_sequences(train, packing, name):
     assert losses(packed, "nll") == pytest.approx(losses(unpacked, "nll"), rel=1e-6)
 
 
-def test_a_frozen_reference_is_read_from_the_data(train, packing):
-    settings = {"dataset": ["referenced"], **FROZEN}
-    dft, sft = losses(train("dft", settings=settings)), losses(train("sft", settings=settings))
-    # the reference is the model itself, and nothing moves
-    assert losses(train("prift", settings=settings)) == pytest.approx(dft, rel=1e-4)
-    assert losses(train("asft", settings=settings, kl="target_k3")) == pytest.approx(dft, rel=1e-4)
-    assert losses(train("iw_sft", settings=settings)) == pytest.approx(sft, rel=1e-4)
-    whole = {"dataset": ["referenced"], "gradient_accumulation_steps": 24, **WHOLE_EPOCH}
-    packed = train("prift", settings={**whole, **packing})
-    assert losses(packed) == pytest.approx(losses(train("prift", settings=whole)), rel=1e-5)
-
-
 @pytest.mark.parametrize("settings", [{}, VL], ids=["text", "vision"])
 def test_the_anchor_is_zero_at_first_and_the_same_for_any_micro_batches(train, settings):
     settings = {**LORA, **settings, "learning_rate": 1e-2}
@@ -259,8 +231,6 @@ def test_an_evaluation_needs_no_weights(train, inputs):
         ("dft", {"sample_weight": "absent"}, {}, OptionError, "no column 'absent'"),
         ("dft", {"sample_weight": "bad"}, {}, InputError, "row 5 of the training data has bad=-1"),
         ("dft", {"reduction": "sample_mean"}, {"sequence_parallel_size": 2}, ConflictError, "needs whole"),
-        ("prift", {}, {}, OptionError, "no column 'ref_logps'"),
-        ("prift", {}, {"dataset": ["other-tokenizer"]}, InputError, "the run uses"),
         ("asft", {}, {}, ConflictError, "Train with LoRA"),
         ("asft", {}, {**LORA, "sequence_parallel_size": 2}, ConflictError, "needs whole"),
         ("dft_sequence", {}, {"sequence_parallel_size": 2}, ConflictError, "needs whole"),

@@ -15,11 +15,13 @@ from typing import Any
 from dft_plugin.core.label_tags import plain_labels
 from dft_plugin.errors import ConflictError, IntegrationError, OptionError
 from dft_plugin.patching import Patches
-from dft_plugin.training.sample_tags import REF_COLUMN, TagPlan
+from dft_plugin.training.reference_column import REF_COLUMN, EncodedSample, settings_in_words
+from dft_plugin.training.sample_tags import TagPlan
 
 PLAN = "dft_tag_plan"
 """Attribute of the data arguments that holds the run's plan; absent or None where nothing is tagged."""
 _SOURCE, _REFERENCE, _WEIGHT = "_dft_source", "_dft_reference", "_dft_weight"
+_MEDIA = ("images", "videos", "audios")
 
 
 def plan_of(data_args: Any) -> TagPlan | None:
@@ -45,9 +47,28 @@ def require_taggable(plan: TagPlan, data_args: Any, stage: str) -> None:
             f"streaming=true: the columns {', '.join(plan.columns)} cannot be checked before training. "
             "Set streaming: false."
         )
+    if plan.tokenizer and data_args.packing and not data_args.neat_packing:
+        raise ConflictError(
+            "packing=true without neat_packing lets each sample see the ones before it in its row, which the reference "
+            "did not see. Set neat_packing: true."
+        )
     if plan.route is not None and plan.route.column_name is None:
         for name in (*(data_args.dataset or ()), *(data_args.eval_dataset or ())):
             plan.source({}, [name])
+
+
+_DATA_DEFAULTS = {
+    **{"train_on_prompt": False, "mask_history": False, "tool_format": None, "default_system": None},
+    **{"enable_thinking": True, "preserve_thinking": False},
+}
+_MODEL_DEFAULTS = {"image_max_pixels": 768 * 768, "image_min_pixels": 32 * 32, "split_special_tokens": False}
+
+
+def made_with(data_args: Any, model_args: Any) -> str:
+    """Settings that decide the tokens of a row, as words."""
+    values = {name: getattr(data_args, name) for name in ("template", "cutoff_len", *_DATA_DEFAULTS)}
+    values |= {name: getattr(model_args, name) for name in _MODEL_DEFAULTS}
+    return settings_in_words("llamafactory", values, {**_DATA_DEFAULTS, **_MODEL_DEFAULTS})
 
 
 def extend_loader(module: ModuleType, patches: Patches) -> None:
@@ -95,7 +116,9 @@ def _with_sources(plan: TagPlan, raw: Any, aligned: Any, name: str, *, is_traine
     else:
         aligned = aligned.add_column(_SOURCE, [plan.source({route: value}, ()) for value in raw[route]])
     if plan.tokenizer:
-        texts = [value if isinstance(value, str) else json.dumps(value) for value in raw[REF_COLUMN]]
+        values = raw[REF_COLUMN]
+        plan.require_references(values, f"dataset {name!r}")
+        texts = [value if isinstance(value, str) else json.dumps(value) for value in values]
         aligned = aligned.add_column(_REFERENCE, texts)
     if plan.weight_column:
         values = raw[plan.weight_column] if is_weighted else [1.0] * len(aligned)
@@ -137,7 +160,8 @@ def extend_processors(module: ModuleType, patches: Patches) -> None:
                 raise IntegrationError(
                     "llamafactory copies a sample before it is tokenized, so its source is lost. See `dft doctor`."
                 )
-            return input_ids, plan.tag(labels, *self.dft_samples[id(prompt)])
+            media = [item for kind in _MEDIA for item in kwargs.get(kind) or ()]
+            return input_ids, plan.tag(EncodedSample(input_ids, labels, media), *self.dft_samples[id(prompt)])
 
         return _encode_data_example
 

@@ -27,7 +27,13 @@ from typing import Any
 from dft_plugin.config import LossConfig, require_loss_type
 from dft_plugin.errors import ConflictError, IntegrationError
 from dft_plugin.frameworks import Probe, warn_if_untested
-from dft_plugin.integrations.llamafactory.data import PLAN, extend_loader, extend_processors, require_taggable
+from dft_plugin.integrations.llamafactory.data import (
+    PLAN,
+    extend_loader,
+    extend_processors,
+    made_with,
+    require_taggable,
+)
 from dft_plugin.patching import Patches, probe_modules, require_parameters
 from dft_plugin.run_record import refuse_plain_resume
 from dft_plugin.training.sample_tags import TagPlan
@@ -183,7 +189,8 @@ def _refuse_conflicts(model_args: Any, training_args: Any, finetuning_args: Any)
 
 def _attach_plan(model_args: Any, data_args: Any, finetuning_args: Any) -> None:
     """Attach the run's TagPlan to the data arguments."""
-    plan = TagPlan.of(finetuning_args.dft_loss_config, lambda: _load_tokenizer(model_args))
+    words = made_with(data_args, model_args)
+    plan = TagPlan.of(finetuning_args.dft_loss_config, lambda: _load_tokenizer(model_args), words)
     if plan is not None:
         require_taggable(plan, data_args, finetuning_args.stage)
         setattr(data_args, PLAN, plan)

@@ -19,7 +19,8 @@ from dft_plugin.errors import ConflictError, DftError, OptionError
 from dft_plugin.integrations.ms_swift.settings import requested_loss
 from dft_plugin.loss_route import dataset_names
 from dft_plugin.patching import Patches
-from dft_plugin.training.sample_tags import REF_COLUMN, TagPlan
+from dft_plugin.training.reference_column import REF_COLUMN, EncodedSample, settings_in_words
+from dft_plugin.training.sample_tags import TagPlan
 
 _DATASET_COLUMN = "dataset"  # swift writes the name of each sample's dataset there
 
@@ -44,13 +45,14 @@ class TaggedEncode:
 
     def __call__(self, inputs: Any, *args: Any, **kwargs: Any) -> Any:
         """The encoded sample, or its parts where swift splits it."""
+        media = media_of(inputs) if isinstance(inputs, Mapping) else []  # before swift opens them
         encoded = self._encode(inputs, *args, **kwargs)
         for part in encoded if isinstance(encoded, list) else [encoded]:
             if part.get("labels") is not None:
-                part["labels"] = self._tag(inputs, part["labels"])
+                part["labels"] = self._tag(inputs, EncodedSample(part["input_ids"], part["labels"], media))
         return encoded
 
-    def _tag(self, sample: Any, labels: list[int]) -> list[int]:
+    def _tag(self, sample: Any, encoded: EncodedSample) -> list[int]:
         try:
             if not isinstance(sample, Mapping):
                 raise ConflictError(
@@ -59,7 +61,7 @@ class TaggedEncode:
             names = dataset_names(sample[_DATASET_COLUMN]) if sample.get(_DATASET_COLUMN) else ()
             weight = sample.get(self._plan.weight_column)
             return self._plan.tag(
-                labels,
+                encoded,
                 self._plan.source(sample, names),
                 sample.get(REF_COLUMN),
                 self._missing_weight if weight is None else weight,
@@ -78,10 +80,12 @@ def extend_sft(module: ModuleType, patches: Patches) -> None:
         def _prepare_template(self: Any) -> Any:
             result = original(self)
             config = requested_loss(self.args)
-            plan = None if config is None else TagPlan.of(config, lambda: self.template.tokenizer)
+            plan = None
+            if config is not None:
+                plan = TagPlan.of(config, lambda: self.template.tokenizer, made_with(self.args))
             self.dft_tag_plan = plan
             if plan is not None:
-                _refuse_untaggable(self.args)
+                _refuse_untaggable(self.args, plan)
                 self.template.encode = TaggedEncode(self.template.encode, plan, is_streamed=self.args.streaming)
                 self.template.print_inputs = functools.partial(_print_plain, self.template.print_inputs)
             return result
@@ -93,7 +97,7 @@ def extend_sft(module: ModuleType, patches: Patches) -> None:
         def _get_dataset(self: Any) -> Any:
             if self.dft_tag_plan is None:
                 return original(self)
-            with _kept_columns(self.dft_tag_plan.columns):
+            with kept_columns(self.dft_tag_plan.columns):
                 datasets = original(self)
             for place, dataset in enumerate(datasets):
                 if dataset is not None and hasattr(dataset, "unique"):  # a streamed one is checked sample by sample
@@ -111,16 +115,40 @@ def _print_plain(original: Callable[[dict[str, Any]], None], inputs: dict[str, A
     original(inputs if labels is None else {**inputs, "labels": plain_labels(labels)})
 
 
-def _refuse_untaggable(args: Any) -> None:
+def media_of(sample: Mapping[str, Any]) -> list[Any]:
+    """Images, videos and sounds of a row, in that order."""
+    found = [sample.get(kind) or [] for kind in ("images", "videos", "audios")]
+    return [item for items in found for item in (items if isinstance(items, list) else [items])]
+
+
+_DEFAULTS = {
+    **{"system": None, "loss_scale": "default", "agent_template": None, "use_chat_template": True},
+    **{"enable_thinking": None, "preserve_thinking": None, "add_non_thinking_prefix": True},
+    **{"max_pixels": None, "norm_bbox": None},
+}
+
+
+def made_with(args: Any) -> str:
+    """Settings that decide the tokens of a row, as words."""
+    names = ("template", "max_length", "truncation_strategy", *_DEFAULTS)
+    return settings_in_words("ms-swift", {name: getattr(args, name) for name in names}, _DEFAULTS)
+
+
+def _refuse_untaggable(args: Any, plan: TagPlan) -> None:
     if args.cached_dataset or args.cached_val_dataset:
         raise ConflictError(
             "cached_dataset was tokenized without the source of its samples, which this loss_config needs. Give the "
             "datasets themselves."
         )
+    if plan.tokenizer and args.truncation_strategy == "split":
+        raise ConflictError(
+            "truncation_strategy=split makes several samples of one row, and the reference has one. Choose delete, "
+            "left or right."
+        )
 
 
 @contextmanager
-def _kept_columns(columns: Iterable[str]) -> Iterator[None]:
+def kept_columns(columns: Iterable[str]) -> Iterator[None]:
     """While open, swift's loaders keep `columns` of the data."""
     from swift.dataset import RowPreprocessor
 
@@ -148,8 +176,7 @@ def _require_sources(plan: TagPlan, dataset: Any, *, is_trained: bool) -> None:
                 f"the data has no column {column!r}, which loss_config needs; it has {', '.join(dataset.column_names)}."
             )
     if plan.tokenizer:
-        for reference in dataset[REF_COLUMN]:
-            plan.require_reference(reference)
+        plan.require_references(dataset[REF_COLUMN], f"the {'training' if is_trained else 'evaluation'} data")
     if is_weighted:
         for row, weight in enumerate(dataset[plan.weight_column]):
             plan.require_weight(weight, f"row {row} of the {'training' if is_trained else 'evaluation'} data")
