@@ -31,9 +31,9 @@ gradient of every parameter are compared:
   term adds to the loss; "-" where the model has none.
 
 A cell in bold is a difference, left as found. Where the model's own forward fails with its router loss, the cell says
-how. Four old architectures (CPM-Ant, TrOCR, XLM, XLNet), which neither framework names, have losses of their own that are
-not next-token cross-entropy over the labels; there `sft` is not the stock loss. "failed" is an error that stops the run:
-nothing is trained.
+how. Four old architectures (CPM-Ant, TrOCR, XLM, XLNet), which neither framework names, have losses of their own that
+are not next-token cross-entropy over the labels; there `sft` is not the stock loss. "failed" is an error that stops
+the run: nothing is trained.
 
 Path **fused** names the setting by which the model scales or caps its logits, where it does: found and proven bit for
 bit at the first forward. A "named" architecture stands in the framework's templates or models (LLaMA-Factory names
