@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import signal
@@ -169,7 +170,8 @@ def reference(
     from dft_plugin.reference.run import ReferenceSettings, run_reference
 
     share = None if shard is None else parse_shard(shard)
-    result = run_reference(ReferenceSettings(model, data, out, share, dtype, device))
+    with contextlib.redirect_stdout(sys.stderr):  # LLaMA-Factory logs to stdout, which is the result's
+        result = run_reference(ReferenceSettings(model, data, out, share, dtype, device))
     if as_json:
         _print_json(result)
     else:
