@@ -8,6 +8,7 @@ labels. So the forward is given them, as in plain training, and the cross-entrop
 from __future__ import annotations
 
 import inspect
+import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -20,6 +21,8 @@ from dft_plugin.patching import Patches
 from dft_plugin.training.head_probe import untraced_forward
 from dft_plugin.training.loss_head import LossHead
 from dft_plugin.training.reference_model import model_inputs
+
+logger = logging.getLogger(__name__)
 
 
 class AddedLoss:
@@ -39,6 +42,8 @@ class AddedLoss:
         self._is_checked = False
         self._sum: Tensor | None = None
         self._num_steps = 0
+        self._has_gradient = False
+        self._is_warned = False
 
     @contextmanager
     def keeping(self, model: nn.Module, bare_model: nn.Module, inputs: Mapping[str, Any]) -> Iterator[list[Tensor]]:
@@ -60,6 +65,7 @@ class AddedLoss:
 
     def count(self, added: Tensor) -> None:
         """Remember the share of one training loss for the logs, without waiting for the device."""
+        self._has_gradient |= added.requires_grad
         self._sum = added.detach() if self._sum is None else self._sum + added.detach()
 
     def end_step(self) -> None:
@@ -80,7 +86,17 @@ class AddedLoss:
         if torch.distributed.is_available() and torch.distributed.is_initialized():
             total = total.to(device)
             torch.distributed.all_reduce(total)
-        return float(total) / num_steps or None
+        value = float(total) / num_steps
+        if value and not self._has_gradient and not self._is_warned:
+            self._is_warned = True
+            logger.warning(
+                "dft: what %s adds to its loss (aux_loss %.4g) has no gradient and trains nothing, as in plain "
+                "training: reentrant gradient checkpointing cuts it off. Set use_reentrant_gc: false in LLaMA-Factory, "
+                "--gradient_checkpointing_kwargs '{\"use_reentrant\": false}' in ms-swift.",
+                type(self._base).__name__,
+                value,
+            )
+        return value or None
 
     @contextmanager
     def collecting(self, model: nn.Module, labels: Tensor) -> Iterator[list[Tensor]]:

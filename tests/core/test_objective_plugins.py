@@ -27,6 +27,7 @@ class NotAnObjective:
 USE = """
 import torch
 from dft_plugin import get_objective, linear_loss, logits_loss, OBJECTIVES
+from dft_plugin.config import LossConfig
 assert "square" in OBJECTIVES and LossConfig.parse("square").objective == get_objective("square")
 torch.manual_seed(0)
 hidden, weight, labels = torch.randn(2, 5, 4), torch.randn(9, 4), torch.randint(9, (2, 5))

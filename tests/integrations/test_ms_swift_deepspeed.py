@@ -23,6 +23,7 @@ VL = {
 ROUTED = {
     **{"model_type": "qwen3_moe", "router_aux_loss_coef": 0.1},
     "loss_config": {"sample_weight": "share", "reduction": "sample_mean"},
+    "gradient_checkpointing_kwargs": {"use_reentrant": False},  # else swift has it or not by the kind of run
 }
 MASKED_ROW = 1
 MODELS = {
@@ -35,7 +36,7 @@ MODELS = {
 SPREADS = [
     *(("text", how) for how in ("ddp", "zero1", "zero2", "zero3", "fsdp2")),
     *(("text-tied", how) for how in ("zero3", "fsdp2")),
-    ("moe", "zero3"),
+    *(("moe", how) for how in ("ddp", "zero3", "fsdp2")),
     ("vl", "zero3"),
 ]
 # Two ranks draw other adapter weights than one process does: LoRA is compared with the native switch on two ranks.

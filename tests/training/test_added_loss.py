@@ -191,3 +191,23 @@ def test_a_model_whose_own_loss_reads_its_logits_takes_the_logits_path():
     assert_same(found, expected)
     with pytest.raises(ConflictError, match="needs its logits"):
         train(model, inputs, labels, "sft", True)
+
+
+@pytest.mark.parametrize("is_reentrant", [True, False])
+def test_a_router_loss_that_checkpointing_cuts_off_is_reported_once(is_reentrant, caplog):
+    torch.manual_seed(0)
+    model = make("Qwen3Moe")
+    model.gradient_checkpointing_enable({"use_reentrant": is_reentrant})
+    model.enable_input_require_grads()
+    loss = TrainerLoss(LossConfig.parse("sft", {"fused": True}))
+    loss.attach(model)
+    inputs, labels = batch()
+    for _ in range(2):
+        with loss.forward(model, {"input_ids": inputs, "labels": labels}, num_items_in_batch=10):
+            loss(model(input_ids=inputs), labels).backward()
+        loss.end_step("cpu")
+        assert loss.pop_window("train").aux_loss > 0
+    router = model.model.layers[1].mlp.gate.weight.grad.clone()
+    model.zero_grad()
+    assert len([r for r in caplog.records if "has no gradient" in r.message]) == is_reentrant
+    assert router.abs().sum() > 0
