@@ -2,6 +2,7 @@
 
 import copy
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ import yaml
 from tests.examples import keys
 from tests.examples.table import load, runs
 from tests.integrations import tiny, tiny_vl
+from tests.integrations.forked_ranks import free_port
 
 EXAMPLES = Path(__file__).parents[2] / "yaml_examples"
 RUNS = list(runs(load()))
@@ -25,6 +27,23 @@ TEXTS = {  # what both frameworks train on; the start token aside, which the tin
     "qwen2.5-vl-3b": CHATML.format("You are a helpful assistant."),
     "llama-3.2-3b": LLAMA_TURN.format("user", "1+1?") + LLAMA_TURN.format("assistant", "2"),
 }
+
+
+@pytest.fixture
+def process_as_before(monkeypatch):
+    """Undo what parsing sets for the whole process: ms-swift's PPO starts a process group, YAML files have ENV."""
+    import torch
+    from accelerate.state import AcceleratorState
+
+    before = dict(os.environ)
+    monkeypatch.setenv("MASTER_PORT", str(free_port()))
+    yield
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
+    AcceleratorState._reset_state(True)
+    os.environ.clear()
+    os.environ.update(before)
+
 
 third_party = pytest.mark.filterwarnings("ignore")
 
@@ -134,6 +153,7 @@ def test_llamafactory_parses(monkeypatch, tiny_models):
 @pytest.mark.slow
 @third_party
 @pytest.mark.swift
+@pytest.mark.usefixtures("process_as_before")
 def test_ms_swift_parses(monkeypatch, tmp_path, tiny_models):
     from swift.arguments import RLHFArguments, SftArguments
     from swift.cli.main import parse_yaml_args

@@ -89,15 +89,20 @@ def test_both_gradings_judge_a_pair_as_their_rules_say():
     assert [pair for pair, expected in zip(found, TWO_GRADINGS, strict=True) if pair != expected] == []
 
 
+# Qwen's rules strip an answer twice and a reference once, and so find these unequal to themselves, there as here
+UNEQUAL_TO_THEMSELVES = {"qwen-boxed": set(), "qwen-compat": {"math500/383", "minerva_math/139"}}
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("protocol", ["qwen-boxed", "qwen-compat"])
 @pytest.mark.parametrize("name", NAMES)
 def test_every_reference_verifies_against_itself(data_dir, name, protocol):
     task = TASKS[name](data_dir, protocol)
     scores = [judge(task, line, f"So \\boxed{{{gold}}}.") for line, gold in enumerate(task.golds.values())]
-    assert [score.sample_id for score in scores if not score.passed] == []  # no exception in any of the five files
+    failed = {score.sample_id for score in scores if not score.passed}
+    assert failed == {each for each in UNEQUAL_TO_THEMSELVES[protocol] if each.startswith(f"{name}/")}
     columns = task.summarise(scores)
-    assert columns["average@1"].value == columns["average@1 (paper: each run rounded to 0.1)"].value == 1.0
+    assert columns["average@1"].value == pytest.approx(1 - len(failed) / len(scores))
 
 
 @pytest.mark.slow

@@ -22,10 +22,10 @@ def count(path):
     return len(path.read_bytes().splitlines()) if path.exists() else 0
 
 
-def run_until(config, path, num_lines):
-    """Run the command, and kill it when the file has so many lines; None lets it end.
+def run_until(config, is_reached=None):
+    """Run the command, and kill it when a condition holds; None lets it end.
 
-    The server holds its next answer then, so that the file has no more of them however fast this machine is.
+    The server holds its next answer then, so that no more is recorded however fast this machine is.
     """
     mark = f"DFT_TEST_RUN={time.monotonic_ns()}"
     environment = os.environ | dict([mark.split("=")])
@@ -33,12 +33,17 @@ def run_until(config, path, num_lines):
     log = config.with_suffix(".log")
     with log.open("wb") as output:
         process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=output, stderr=output)
-    while process.poll() is None and (num_lines is None or count(path) < num_lines):
+    while process.poll() is None and (is_reached is None or not is_reached()):
         time.sleep(0.02)
     process.kill()
     process.wait()
     wait_until_gone(mark)  # VLMEvalKit's process too
-    assert process.returncode == (0 if num_lines is None else -9), log.read_text()[-3000:]
+    assert process.returncode == (0 if is_reached is None else -9), log.read_text()[-3000:]
+
+
+def is_judge_asked(server):
+    """The judge reads text alone, the model an image too."""
+    return any(isinstance(body["messages"][-1]["content"], str) for body in server.asked)
 
 
 @pytest.mark.slow
@@ -58,14 +63,18 @@ def test_a_killed_run_ends_with_the_records_of_an_uninterrupted_one(python, eval
         config = tmp_path / "config.yaml"
         config.write_text(yaml.safe_dump(settings | {"out": str(tmp_path / "killed")}))
         folder = tmp_path / "killed/mathverse"
-        for name, num_calls, num_lines in (("generations.jsonl", 2, 2), ("judge.jsonl", 4, 1)):  # 5 questions
-            server.gate = Gate(num_calls)
-            run_until(config, folder / name, num_lines)
-            server.gate.open()
-            assert count(folder / name) == num_lines
-            assert count(folder / "scores.jsonl") == 0
+        generations = folder / "generations.jsonl"
+        server.gate = Gate(2)  # of five questions
+        run_until(config, lambda: count(generations) == 2)
+        server.gate.open()
+        assert count(generations) == 2
+        server.gate = Gate(3)  # the last questions; the judge is asked and does not answer
+        run_until(config, lambda: is_judge_asked(server))
+        server.gate.open()
+        assert count(generations) == 5
+        assert [count(folder / name) for name in ("judge.jsonl", "scores.jsonl")] == [0, 0]
         server.gate = Gate()
-        run_until(config, folder, None)
+        run_until(config)
         again = Counter(json.dumps(body, sort_keys=True) for body in server.asked)
     assert set(again) == set(asked) and sum((again - asked).values()) <= 2  # the one in flight at each kill
     for name in RECORDS:
