@@ -23,7 +23,7 @@ VL = {
 ROUTED = {
     **{"model_type": "qwen3_moe", "router_aux_loss_coef": 0.1},
     "loss_config": {"sample_weight": "share", "reduction": "sample_mean"},
-    "gradient_checkpointing_kwargs": {"use_reentrant": False},  # else swift has it or not by the kind of run
+    "gradient_checkpointing": False,  # reentrant it cuts the router loss off, which swift is by the kind of run
 }
 MASKED_ROW = 1
 MODELS = {
