@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from dft_eval.records.changes import compare_settings
+from dft_eval.records.files import write_lines
+from dft_eval.rollout.training_files import conversations_entry
 from dft_plugin.data.lengths import measure_lengths
 from dft_plugin.data.recipe import Recipe
 from dft_plugin.data.selection import selected_lines
@@ -59,13 +59,15 @@ def finish(
         The manifest.
     """
     name = f"{recipe.name}.jsonl"
-    outputs = {name: _write_lines(out / name, selected_lines(recipe.select, work))}
+    written = write_lines(out / name, selected_lines(recipe.select, work))
+    outputs: dict[str, dict[str, Any]] = {name: {"rows": written.num_lines, "sha256": written.sha256}}
     _copy(work.path / NOTES, out / NOTED_ROWS)
     outputs[NOTED_ROWS] = {"rows": _count_lines(out / NOTED_ROWS), "sha256": sha256_of(out / NOTED_ROWS)}
     if identity["format"] == "llamafactory":
-        write_json(out / REGISTER, {recipe.name: _register(name, has_images=bool(recipe.images))})
+        images = {"images": "images"} if recipe.images else {}
+        write_json(out / REGISTER, {recipe.name: conversations_entry(name, images)})
         outputs[REGISTER] = {"sha256": sha256_of(out / REGISTER)}
-    rows = {**report, "written": outputs[name]["rows"]}
+    rows = {**report, "written": written.num_lines}
     manifest = {"schema": SCHEMA, **identity, "rows": rows, "outputs": outputs}
     write_json(out / MANIFEST, manifest)
     return manifest
@@ -78,36 +80,6 @@ def add_lengths(out: Path, manifest: dict[str, Any], tokenizer: str | None) -> d
     manifest = {**manifest, "lengths": measure_lengths(out / f"{manifest['recipe']['name']}.jsonl", tokenizer)}
     write_json(out / MANIFEST, manifest)
     return manifest
-
-
-def _register(file_name: str, *, has_images: bool) -> dict[str, Any]:
-    """LLaMA-Factory's entry in `dataset_info.json`."""
-    return {
-        "file_name": file_name,
-        "formatting": "sharegpt",
-        "columns": {"messages": "messages", **({"images": "images"} if has_images else {})},
-        "tags": {
-            "role_tag": "role",
-            "content_tag": "content",
-            "user_tag": "user",
-            "assistant_tag": "assistant",
-            "system_tag": "system",
-        },
-    }
-
-
-def _write_lines(path: Path, lines: Iterable[bytes]) -> dict[str, Any]:
-    temporary = path.with_name(path.name + ".tmp")
-    digest, num_rows = hashlib.sha256(), 0
-    with temporary.open("wb") as file:
-        for line in lines:
-            file.write(line)
-            digest.update(line)
-            num_rows += 1
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
-    return {"rows": num_rows, "sha256": digest.hexdigest()}
 
 
 def _copy(source: Path, target: Path) -> None:

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
+from dft_eval.records import files
 from dft_plugin.data.columns import RowProblem
 from dft_plugin.data.recipe import COMMIT, Source
 from dft_plugin.errors import ConfigError, InputError, MissingPrerequisiteError
 
 BATCH_ROWS = 1000
 _ENDINGS = (".parquet", ".jsonl", ".jsonl.gz")
-_BLOCK_BYTES = 1 << 20
 
 
 class SourceFile(NamedTuple):
@@ -95,14 +94,10 @@ def sha256_of(path: Path) -> str:
     Raises:
         InputError: it cannot be read.
     """
-    digest = hashlib.sha256()
     try:
-        with path.open("rb") as file:
-            while block := file.read(_BLOCK_BYTES):
-                digest.update(block)
+        return files.sha256_of(path)
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}.") from None
-    return digest.hexdigest()
 
 
 def find_published(source: Source, revision: str | None) -> FoundSource:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
+
+from dft_plugin.errors import ConfigError
 
 
 @dataclass(frozen=True)
@@ -74,3 +76,21 @@ class FrameworkRows(Protocol):
 
     def changes(self, out: Path) -> dict[str, Any]:
         """Settings of the configuration to change so that it trains on the files in `out`."""
+
+
+def refuse_other_model(settings: Mapping[str, Any], names: Iterable[str]) -> None:
+    """Refuse settings under which the run's model is not the frozen one.
+
+    Args:
+        settings: The training configuration.
+        names: The framework's settings that change a model's own forward or vocabulary.
+
+    Raises:
+        ConfigError: one of them is set.
+    """
+    for name in names:
+        if settings.get(name):
+            raise ConfigError(
+                f"{name}={settings[name]!r} makes the run's model another one than the frozen model as it is saved. "
+                "Save the model with that change, train from it, and remove the setting."
+            )

@@ -2,20 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from dft_eval.records.files import write_lines
 from dft_plugin.errors import InputError
-
-
-def sha256_of(path: Path) -> str:
-    """Hash of a file's bytes."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def read_rows(path: Path) -> Iterator[dict[str, Any]]:
@@ -46,15 +39,5 @@ def write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> str:
 
     Several processes may write the same file at once.
     """
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("w", encoding="utf-8", newline="\n") as file:
-            for row in rows:
-                file.write(json.dumps(row, ensure_ascii=False) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-        digest = sha256_of(temporary)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    return digest
+    lines = ((json.dumps(row, ensure_ascii=False) + "\n").encode() for row in rows)
+    return write_lines(path, lines, is_shared=True).sha256

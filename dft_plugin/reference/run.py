@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from dft_eval.records.files import sha256_of
 from dft_plugin.analysis.pretrained import Dtype, ModelFiles, choose_device, read_model_files, require_packages
 from dft_plugin.errors import ConfigError, InputError, MissingPrerequisiteError
-from dft_plugin.reference.data_files import sha256_of
 from dft_plugin.reference.store import Place, ReferenceStore
 from dft_plugin.training.reference_column import Reference, tokenizer_fingerprint
 

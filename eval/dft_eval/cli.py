@@ -56,16 +56,13 @@ def run(
     as_json: Json = False,
 ) -> None:
     """Generate and score; an interrupted run of the same settings resumes."""
-    import logging
-
     from dft_eval.run.config import load_config
     from dft_eval.run.evaluate import run_evaluation
     from dft_eval.run.selection import find_missing
     from dft_eval.run.shards import parse_shard
     from dft_eval.tasks.catalog import TASKS
 
-    for name in ("httpx", "httpx2"):  # a line for each of thousands of requests
-        logging.getLogger(name).setLevel(logging.WARNING)
+    quieten_requests()
     settings = load_config(config, model=model, tasks=task, out=out, limit=limit)
     share = None if shard is None else parse_shard(shard)
     skips = settings.on_missing == "skip"
@@ -149,6 +146,14 @@ def fetch(
     else:
         for name, files in fetched.items():
             typer.echo(f"{name}: {len(files.downloaded)} fetched, {len(files.present)} already in {files.folder}")
+
+
+def quieten_requests() -> None:
+    """Keep the HTTP client from logging a line for each of thousands of requests."""
+    import logging
+
+    for name in ("httpx", "httpx2"):
+        logging.getLogger(name).setLevel(logging.WARNING)
 
 
 def _make_executor(name: str, num_workers: int | None, ray_address: str | None) -> Executor:

@@ -26,10 +26,9 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from dft_eval.languages.base import binary
-from dft_eval.sandbox import cgroup
 from dft_eval.sandbox.bubblewrap import Bubblewrap
 from dft_eval.sandbox.program import Command
-from tests.eval.processes import processes_with
+from tests.eval.processes import become_user, processes_with
 from tests.eval.sandbox.leftovers import left_of, processes_of_users, wait_until_empty
 
 AS_USER = "bubblewrap-as-user"
@@ -140,10 +139,7 @@ def _killed_user(moment_s: float) -> dict[str, object]:
     worker = os.fork()
     if worker == 0:
         try:
-            os.setgroups([])
-            os.setresgid(USER_ID, USER_ID, USER_ID)
-            os.setresuid(USER_ID, USER_ID, USER_ID)
-            cgroup._parents.cache_clear()  # root's answer is not this user's
+            become_user(USER_ID)
             source = "import os, time\nos.fork() or os.setsid()\ntime.sleep(0.3)"
             while True:
                 Bubblewrap().run(Command((binary("python3"), "-I", "-c", source), may_write=True))

@@ -12,6 +12,7 @@ import json
 import os
 import random
 import signal
+import subprocess
 import sys
 import time
 import traceback
@@ -19,6 +20,23 @@ from pathlib import Path
 
 ATTEMPT_LIMIT_S = 120.0
 LONGEST_DELAY_S = {"generations.jsonl": 0.1, "scores.jsonl": 0.003}  # answers take longer than verdicts
+
+
+def run_plans(plans: list[dict[str, object]], file: Path) -> list[list[list[int]]]:
+    """The kills of each run, as they came; a run that does not end well is a failure.
+
+    Args:
+        plans: As above.
+        file: Where they are written.
+    """
+    file.write_text(json.dumps(plans))
+    runner = [sys.executable, "-m", __name__, str(file)]
+    root = Path(__file__).parents[2]
+    done = subprocess.run(runner, cwd=root, capture_output=True, text=True, check=True)
+    results = json.loads(done.stdout.splitlines()[-1])
+    for plan, result in zip(plans, results, strict=True):
+        assert result["exit_code"] == 0, Path(str(plan["folder"])).with_suffix(".log").read_text()[-4000:]
+    return [result["kills"] for result in results]
 
 
 def count_lines(path: Path) -> int:

@@ -1,17 +1,14 @@
 """`dft eval run` on real benchmarks and a real model, killed again and again: nothing is lost, nothing doubled."""
 
 import json
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 import yaml
 
+from tests.eval.killed_runs import run_plans
 from tests.eval.processes import wait_until_gone
 from tests.integrations.tiny import make_text_model
 
-ROOT = Path(__file__).parents[2]
 TASKS = ("nq_open", "amc23")
 LIMIT, NUM_REPEATS = 8, 6
 KILLS = [f"{task}/{name}.jsonl" for name in ("generations", "scores") for task in TASKS for _ in range(2)]
@@ -45,14 +42,7 @@ def run_all(config, kills):
     """The kills of each run, as they came; `kills` by the run's folder."""
     command = ["eval", "run", str(config), "--limit", str(LIMIT), "--workers", "1", "--out"]
     plans = [{"command": [*command, str(f)], "folder": str(f), "kills": names} for f, names in kills.items()]
-    file = config.with_name("plans.json")
-    file.write_text(json.dumps(plans))
-    runner = [sys.executable, "-m", "tests.eval.killed_runs", str(file)]
-    done = subprocess.run(runner, cwd=ROOT, capture_output=True, text=True, check=True)
-    results = json.loads(done.stdout.splitlines()[-1])
-    for folder, result in zip(kills, results, strict=True):
-        assert result["exit_code"] == 0, folder.with_suffix(".log").read_text()[-4000:]
-    return [result["kills"] for result in results]
+    return run_plans(plans, config.with_name("plans.json"))
 
 
 @pytest.mark.slow

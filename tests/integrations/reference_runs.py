@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,19 @@ def make(model: Path, settings: dict[str, Any], out: Path, shard: Shard | None =
     file = out.with_name(f"{out.name}.yaml")
     file.write_text(yaml.safe_dump(settings))
     return run_reference(ReferenceSettings(str(model), file, out, shard, device="cpu"))
+
+
+def make_all(inputs: Any, names: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """The result of `dft reference` for each kind of settings of a test's `inputs`."""
+    return {
+        name: make(inputs.references[inputs.kind(name)], inputs.config(name), inputs.root / f"ref-{name}")
+        for name in names
+    }
+
+
+def rows_of(path: Path) -> list[dict[str, Any]]:
+    """The objects of a JSONL file."""
+    return [json.loads(line) for line in path.read_text().splitlines()]
 
 
 def make_and_die(model: Path, settings: dict[str, Any], out: Path, after: int) -> int:

@@ -58,26 +58,16 @@ def inputs(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def made(inputs):
-    """The result of `dft reference` for each kind of settings."""
-    return {
-        name: reference_runs.make(
-            inputs.references[inputs.kind(name)], inputs.config(name), inputs.root / f"ref-{name}"
-        )
-        for name in SETTINGS
-    }
-
-
-def rows_of(path):
-    return [json.loads(line) for line in path.read_text().splitlines()]
+    return reference_runs.make_all(inputs, SETTINGS)
 
 
 def test_the_data_are_written_again_with_a_column_more(inputs, made):
     before = json.loads((inputs.data / "toy.json").read_text())
-    after = rows_of(inputs.root / "ref-text/toy.jsonl")
+    after = reference_runs.rows_of(inputs.root / "ref-text/toy.jsonl")
     assert [{key: value for key, value in row.items() if key != "ref_logps"} for row in after] == before
     assert made["text"]["files"]["toy"]["num_rows"] == 24 and made["text"]["files"]["toy"]["num_skipped"] == 0
     # the same reference and the same tokens: packing does not change what a row gets
-    packed = rows_of(inputs.root / "ref-packed/toy.jsonl")
+    packed = reference_runs.rows_of(inputs.root / "ref-packed/toy.jsonl")
     assert [row["ref_logps"] for row in packed] == [row["ref_logps"] for row in after]
 
 
@@ -148,37 +138,37 @@ def change_nothing(folder):
 
 
 def change_the_prompt(folder):
-    rows = rows_of(folder / "toy.jsonl")
+    rows = reference_runs.rows_of(folder / "toy.jsonl")
     rows[3]["question"] = "!" + rows[3]["question"]
     write(folder, rows)
 
 
 def swap_two_columns(folder):
-    rows = rows_of(folder / "toy.jsonl")
+    rows = reference_runs.rows_of(folder / "toy.jsonl")
     rows[3]["ref_logps"], rows[4]["ref_logps"] = rows[4]["ref_logps"], rows[3]["ref_logps"]
     write(folder, rows)
 
 
 def shift_all_columns(folder):
-    rows = rows_of(folder / "toy.jsonl")
+    rows = reference_runs.rows_of(folder / "toy.jsonl")
     columns = [row["ref_logps"] for row in rows]
     write(folder, [{**row, "ref_logps": column} for row, column in zip(rows, columns[1:] + columns[:1], strict=True)])
 
 
 def lose_one_column(folder):
-    rows = rows_of(folder / "toy.jsonl")
+    rows = reference_runs.rows_of(folder / "toy.jsonl")
     rows[3]["ref_logps"] = None
     write(folder, rows)
 
 
 def take_one_of_another_model(folder):
-    rows = rows_of(folder / "toy.jsonl")
+    rows = reference_runs.rows_of(folder / "toy.jsonl")
     rows[3]["ref_logps"]["model"] = "0" * 16
     write(folder, rows)
 
 
 def take_one_of_another_tokenizer(folder):
-    rows = rows_of(folder / "toy.jsonl")
+    rows = reference_runs.rows_of(folder / "toy.jsonl")
     rows[3]["ref_logps"]["tokenizer"] = "0" * 16
     write(folder, rows)
 
@@ -211,7 +201,7 @@ def test_a_reference_of_other_tokens_is_refused(inputs, made, tmp_path, change, 
 
 def test_shuffled_and_left_out_rows_keep_their_references(inputs, made, tmp_path):
     shutil.copytree(inputs.root / "ref-text", tmp_path / "fewer")
-    write(tmp_path / "fewer", rows_of(inputs.root / "ref-text/toy.jsonl")[20:3:-1])
+    write(tmp_path / "fewer", reference_runs.rows_of(inputs.root / "ref-text/toy.jsonl")[20:3:-1])
     run_in_process(inputs.config("text", dataset_dir=str(tmp_path / "fewer"), loss_type="prift", **STEP))
 
 
@@ -223,7 +213,7 @@ def test_another_picture_of_the_same_size_is_refused(inputs, made, tmp_path):
     shutil.copytree(inputs.root / "ref-vision", folder)
     rows = [
         {**row, "images": [str(tmp_path / "data" / Path(image).name) for image in row["images"]]}
-        for row in rows_of(folder / "toy_vl.jsonl")
+        for row in reference_runs.rows_of(folder / "toy_vl.jsonl")
     ]
     write(folder, rows, "toy_vl")
     changes = {**made["vision"]["changes"], "dataset_dir": str(folder), "loss_type": "prift", **STEP}
@@ -272,7 +262,7 @@ def test_a_row_the_framework_drops_is_listed_and_never_trained(inputs, tmp_path)
     assert [row["row"] for row in result["files"]["toy_vl"]["skipped"]] == [2]
     assert "invalid example" in result["files"]["toy_vl"]["skipped"][0]["reason"]
     run_in_process({**settings, **result["changes"], "loss_type": "prift", **STEP})
-    written = rows_of(tmp_path / "out/toy_vl.jsonl")
+    written = reference_runs.rows_of(tmp_path / "out/toy_vl.jsonl")
     written[2]["messages"] = written[3]["messages"]
     write(tmp_path / "out", written, "toy_vl")
     with pytest.raises(InputError, match="was dropped when the reference was made"):

@@ -62,13 +62,7 @@ def inputs(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def made(inputs):
-    """The result of `dft reference` for each kind of settings."""
-    return {
-        name: reference_runs.make(
-            inputs.references[inputs.kind(name)], inputs.config(name), inputs.root / f"ref-{name}"
-        )
-        for name in SETTINGS
-    }
+    return reference_runs.make_all(inputs, SETTINGS)
 
 
 @pytest.fixture
@@ -77,10 +71,6 @@ def packing(monkeypatch):
     from swift.arguments import SftArguments
 
     monkeypatch.setattr(SftArguments, "_check_padding_free", lambda args: setattr(args, "padding_free", args.packing))
-
-
-def rows_of(path):
-    return [json.loads(line) for line in path.read_text().splitlines()]
 
 
 def assert_refused(settings, folder, message):
@@ -136,14 +126,14 @@ def test_shares_merge_to_the_same_bytes_and_every_column_stays(inputs, made):
     reference_runs.make(inputs.references["text"], settings, out, Shard(2, 3))
     again = reference_runs.make(inputs.references["text"], settings, out)  # the first share, and the end
     assert again["files"]["toy"]["sha256"] == made["text"]["files"]["toy"]["sha256"]
-    after = rows_of(out / "toy.jsonl")
-    before = rows_of(inputs.data / "toy.jsonl")
+    after = reference_runs.rows_of(out / "toy.jsonl")
+    before = reference_runs.rows_of(inputs.data / "toy.jsonl")
     assert [{key: value for key, value in row.items() if key != "ref_logps"} for row in after] == before
 
 
 def test_rows_that_swift_drops_are_listed_and_never_trained(inputs, tmp_path):
     settings = inputs.config("text", truncation_strategy="delete", max_length=90)
-    rows = rows_of(inputs.data / "toy.jsonl")
+    rows = reference_runs.rows_of(inputs.data / "toy.jsonl")
     rows[5]["messages"][1]["role"] = "nobody"
     settings["dataset"] = write(tmp_path / "some.jsonl", rows)
     result = reference_runs.make(inputs.references["text"], settings, tmp_path / "out")
@@ -170,7 +160,7 @@ def test_rows_that_swift_drops_are_listed_and_never_trained(inputs, tmp_path):
     ],
 )
 def test_a_reference_of_other_tokens_is_refused(inputs, made, tmp_path, change, settings, message):
-    rows = rows_of(inputs.root / "ref-text/toy.jsonl")
+    rows = reference_runs.rows_of(inputs.root / "ref-text/toy.jsonl")
     if change == "prompt":
         rows[0]["messages"][0]["content"] = "!" + rows[0]["messages"][0]["content"]
     if change == "order":
@@ -187,7 +177,7 @@ def test_a_reference_of_other_tokens_is_refused(inputs, made, tmp_path, change, 
 def test_another_picture_of_the_same_size_is_refused(inputs, made, tmp_path):
     from PIL import Image
 
-    rows = rows_of(inputs.root / "ref-vision/pictures.jsonl")
+    rows = reference_runs.rows_of(inputs.root / "ref-vision/pictures.jsonl")
     for row in rows:
         row["images"] = [_copied(Path(image), tmp_path) for image in row["images"]]
     settings = inputs.config("vision", dataset=write(tmp_path / "pictures.jsonl", rows), loss_type="prift", **STEP)

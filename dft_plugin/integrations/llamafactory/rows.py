@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from dft_plugin.encoding.framework_rows import DataFile, FrameworkRow
+from dft_plugin.encoding.framework_rows import DataFile, FrameworkRow, refuse_other_model
 from dft_plugin.errors import ConfigError
 from dft_plugin.integrations.llamafactory.data import made_with
 from dft_plugin.run_record import write_json
@@ -135,12 +135,7 @@ class LlamaFactoryRows:
 def _refuse(settings: Mapping[str, Any]) -> None:
     if settings.get("stage", "sft") != "sft":
         raise ConfigError(f"stage={settings['stage']}: references are read in stage sft alone.")
-    for name in _OTHER_MODEL:
-        if settings.get(name):
-            raise ConfigError(
-                f"{name}={settings[name]!r} makes the run's model another one than the frozen model as it is saved. "
-                "Save the model with that change, train from it, and remove the setting."
-            )
+    refuse_other_model(settings, _OTHER_MODEL)
 
 
 def _kept(settings: Mapping[str, Any], scratch: Path) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from dft_plugin.encoding.framework_rows import DataFile, FrameworkRow
+from dft_plugin.encoding.framework_rows import DataFile, FrameworkRow, refuse_other_model
 from dft_plugin.errors import ConfigError
 from dft_plugin.integrations.ms_swift.data import kept_columns, made_with, media_of
 
@@ -145,12 +145,7 @@ def _file_of(name: str) -> Path:
 
 
 def _refuse(settings: Mapping[str, Any]) -> None:
-    for name in _OTHER_MODEL:
-        if settings.get(name):
-            raise ConfigError(
-                f"{name}={settings[name]!r} makes the run's model another one than the frozen model as it is saved. "
-                "Save the model with that change, train from it, and remove the setting."
-            )
+    refuse_other_model(settings, _OTHER_MODEL)
     if settings.get("truncation_strategy") == "split":
         raise ConfigError("truncation_strategy=split makes several samples of one row; delete, left and right do not.")
     if settings.get("cached_dataset") or settings.get("cached_val_dataset"):

@@ -34,6 +34,26 @@ def encode_record(record: Mapping[str, Any]) -> bytes:
     return json.dumps(record, ensure_ascii=False, allow_nan=False).encode("utf-8", "replace") + b"\n"
 
 
+def read_object(line: bytes, where: str, needed: str) -> dict[str, Any]:
+    """Return the object of a line that a person wrote; a byte order mark before it is allowed.
+
+    Args:
+        line: The line.
+        where: What to call it in a message.
+        needed: What an object is needed for, or what it must hold, as `... is needed`.
+
+    Raises:
+        RecordsError: it is no JSON, or another value.
+    """
+    try:
+        record = json.loads(line.decode("utf-8-sig"))
+    except ValueError as error:
+        raise RecordsError(f"{where} is not JSON ({error}); one object a line is needed.") from error
+    if not isinstance(record, dict):
+        raise RecordsError(f"{where} is not an object; {needed} is needed.")
+    return record
+
+
 def read_lines(path: Path) -> list[Line]:
     """The lines that are not blank.
 

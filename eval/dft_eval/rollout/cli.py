@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from dft_eval.cli import Json, ShardOption, Workers, print_json
+from dft_eval.cli import Json, ShardOption, Workers, print_json, quieten_requests
 
 app = typer.Typer(
     name="rollout",
@@ -27,14 +27,11 @@ def sample(
     as_json: Json = False,
 ) -> None:
     """Ask a model for several answers to each prompt."""
-    import logging
-
     from dft_eval.rollout.config import load_config
     from dft_eval.rollout.sample import sample_rollouts
     from dft_eval.run.shards import parse_shard
 
-    for name in ("httpx", "httpx2"):  # a line for each of thousands of requests
-        logging.getLogger(name).setLevel(logging.WARNING)
+    quieten_requests()
     share = None if shard is None else parse_shard(shard)
     summary = sample_rollouts(load_config(config, model=model, out=out, limit=limit), shard=share)
     if as_json:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import json
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from typing import Any
 
 from dft_eval.backends.base import Interface
 from dft_eval.errors import ConfigError, RecordsError
+from dft_eval.records.jsonl import read_object
 from dft_eval.rollout.config import GoldForm, PromptSettings
 from dft_eval.rollout.prompt import Prompt, hash_messages
 from dft_eval.tasks.math.golds import last_box
@@ -71,19 +71,9 @@ def _rows(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
             for number, line in enumerate(file, start=1):
                 where = f"{path}, line {number}"
                 if line.strip():
-                    yield where, _row(line, where)
+                    yield where, read_object(line, where, "one JSON object a line")
     except (OSError, EOFError) as error:
         raise RecordsError(f"{path} cannot be read ({error}); give JSONL, one JSON object a line.") from error
-
-
-def _row(line: bytes, where: str) -> Mapping[str, Any]:
-    try:
-        row = json.loads(line.decode("utf-8-sig"))
-    except ValueError as error:
-        raise RecordsError(f"{where}: no JSON ({error}); one object a line is needed.") from error
-    if not isinstance(row, dict):
-        raise RecordsError(f"{where} is not an object; one JSON object a line is needed.")
-    return row
 
 
 def _prompt(row: Mapping[str, Any], where: str, settings: PromptSettings, interface: Interface) -> Prompt:

@@ -6,9 +6,8 @@ import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-from dft_eval.errors import MissingPrerequisite, StoreError
-from dft_eval.run.grade import Rules, grade
-from dft_eval.tasks.math.grader import is_installed
+from dft_eval.errors import StoreError
+from dft_eval.run.grade import Rules, grade, require_grader
 
 Golds = str | Sequence[str]
 
@@ -25,8 +24,7 @@ def rewards(responses: Sequence[str], golds: Sequence[Golds], rules: Rules) -> l
         MissingPrerequisite: math-verify is not installed.
         StoreError: a response could not be graded because of this machine; a made-up reward would train the model.
     """
-    if rules == "math" and not is_installed():
-        raise MissingPrerequisite("the reward needs math-verify; run: pip install 'dft-plugin[eval]'")
+    require_grader(rules, "the reward")
 
     def grade_one(response: str, gold: Golds) -> float:
         found = grade([gold] if isinstance(gold, str) else gold, response, rules)

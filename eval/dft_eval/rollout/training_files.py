@@ -21,10 +21,10 @@ _TAGS = {
     **{"role_tag": "role", "content_tag": "content", "user_tag": "user"},
     **{"assistant_tag": "assistant", "system_tag": "system"},
 }
-_COLUMNS = {
-    "rft": {"messages": "messages"},
-    "dpo": {"messages": "messages", "chosen": "chosen", "rejected": "rejected"},
-    "kto": {"messages": "messages", "kto_tag": "label"},
+_COLUMNS: dict[str, dict[str, str]] = {
+    "rft": {},
+    "dpo": {"chosen": "chosen", "rejected": "rejected"},
+    "kto": {"kto_tag": "label"},
 }
 
 
@@ -50,15 +50,26 @@ def write_training_files(out: Path, chosen: Iterable[Chosen]) -> dict[str, dict[
     return written
 
 
+def conversations_entry(file_name: str, columns: Mapping[str, str], *, is_ranking: bool = False) -> dict[str, Any]:
+    """Return the entry of a file of chat messages in LLaMA-Factory's `dataset_info.json`.
+
+    Args:
+        file_name: Beside that file; its rows hold `messages`.
+        columns: Further columns by what LLaMA-Factory calls them.
+        is_ranking: Whether a row has a better and a worse answer.
+    """
+    return {
+        "file_name": file_name,
+        "formatting": "sharegpt",
+        **({"ranking": True} if is_ranking else {}),
+        "columns": {"messages": "messages", **columns},
+        "tags": _TAGS,
+    }
+
+
 def _dataset_info() -> dict[str, Any]:
     return {
-        name: {
-            "file_name": f"{name}.jsonl",
-            "formatting": "sharegpt",
-            **({"ranking": True} if name == "dpo" else {}),
-            "columns": columns,
-            "tags": _TAGS,
-        }
+        name: conversations_entry(f"{name}.jsonl", columns, is_ranking=name == "dpo")
         for name, columns in _COLUMNS.items()
     }
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections import Counter
@@ -15,7 +14,7 @@ from typing import Any, Literal
 from dft_eval.end_tokens import cut_at_end_token
 from dft_eval.errors import MissingPrerequisite, RecordsError
 from dft_eval.records.files import make_folder, write_whole
-from dft_eval.records.jsonl import Line, encode_record, read_lines
+from dft_eval.records.jsonl import Line, encode_record, read_lines, read_object
 from dft_eval.records.schema import Status
 from dft_eval.tasks.choices import LETTERS, find_choice
 from dft_eval.tasks.facts.short_answers import is_exact_match, normalise
@@ -75,6 +74,20 @@ def grade(golds: Iterable[str], response: str, rules: Rules) -> Grade:
     return verdict
 
 
+def require_grader(rules: Rules, asked_by: str) -> None:
+    """Check that what the rules need is installed.
+
+    Args:
+        rules: By which is graded.
+        asked_by: What to call the wish in the message.
+
+    Raises:
+        MissingPrerequisite: it is not.
+    """
+    if rules == "math" and not is_installed():
+        raise MissingPrerequisite(f"{asked_by} needs math-verify; run: pip install 'dft-plugin[eval]'")
+
+
 def grade_records(
     records: Iterable[Mapping[str, Any]], rules: Rules, num_workers: int | None = None
 ) -> Iterator[Grade]:
@@ -85,8 +98,7 @@ def grade_records(
         rules: By which.
         num_workers: Grading processes; None is one a core.
     """
-    if rules == "math" and not is_installed():
-        raise MissingPrerequisite("--rules math needs math-verify; run: pip install 'dft-plugin[eval]'")
+    require_grader(rules, "--rules math")
 
     def grade_one(record: Mapping[str, Any]) -> Grade:
         gold = record["gold"]
@@ -148,12 +160,7 @@ def read_records(path: Path, rules: Rules) -> list[dict[str, Any]]:
 
 def _read_record(path: Path, line: Line, rules: Rules) -> dict[str, Any]:
     where = f"{path}, line {line.number}"
-    try:
-        record = json.loads(line.content.decode("utf-8-sig"))
-    except ValueError as error:
-        raise RecordsError(f"{where} is not JSON ({error}); one object a line is needed.") from error
-    if not isinstance(record, dict):
-        raise RecordsError(f'{where} is not an object; {{"gold": ..., "response": ...}} is needed.')
+    record = read_object(line.content, where, '{"gold": ..., "response": ...}')
     for field in ("gold", "response"):
         if field not in record:
             raise RecordsError(f"{where} has no field {field!r}; found: {', '.join(map(repr, record)) or 'none'}.")

@@ -1,29 +1,13 @@
 """A rollout of a real model, killed again and again in sampling and in grading: the files of an uninterrupted one."""
 
-import json
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 import yaml
 
+from tests.eval.killed_runs import run_plans
 from tests.eval.rollout.rollout_files import write_rows
 from tests.integrations.tiny import make_text_model, samples
 
-ROOT = Path(__file__).parents[3]
 NUM_PROMPTS, NUM_REPEATS = 8, 4
-
-
-def run_plans(tmp_path, plans):
-    file = tmp_path / "plans.json"
-    file.write_text(json.dumps(plans))
-    runner = [sys.executable, "-m", "tests.eval.killed_runs", str(file)]
-    done = subprocess.run(runner, cwd=ROOT, capture_output=True, text=True, check=True)
-    results = json.loads(done.stdout.splitlines()[-1])
-    for plan, result in zip(plans, results, strict=True):
-        assert result["exit_code"] == 0, Path(plan["folder"]).with_suffix(".log").read_text()[-3000:]
-    return [result["kills"] for result in results]
 
 
 @pytest.mark.slow
@@ -50,8 +34,8 @@ def test_nothing_is_lost_and_nothing_doubled(tmp_path, monkeypatch):
         return [sample, {"command": ["rollout", "select", run, *out], "folder": run, "kills": in_grading}]
 
     _, _, in_sampling, in_grading = run_plans(
-        tmp_path,
         [*plans("whole", [], []), *plans("killed", ["generations.jsonl"] * 2, ["scores.jsonl"] * 2)],
+        tmp_path / "plans.json",
     )
     total = NUM_PROMPTS * NUM_REPEATS
     assert all(0 < held < total for _, held in [*in_sampling, *in_grading]), (in_sampling, in_grading)

@@ -103,7 +103,7 @@ def test_files_that_are_none(tmp_path):
     with pytest.raises(RecordsError, match=r"cannot be read"):
         read_prompts(PromptSettings(file=tmp_path / "absent.jsonl", prompt="q", gold="a"), "chat")
     (tmp_path / "cut.jsonl").write_text('{"q": "x", "a": "1"}\n{"q": "y"')
-    with pytest.raises(RecordsError, match=r"line 2: no JSON"):
+    with pytest.raises(RecordsError, match=r"line 2 is not JSON"):
         read_prompts(PromptSettings(file=tmp_path / "cut.jsonl", prompt="q", gold="a"), "chat")
     with pytest.raises(ConfigError, match=r"holds no prompt to ask"):
         read(tmp_path, [])

@@ -13,6 +13,7 @@ from dft_eval.sandbox.choose import open_sandbox
 from dft_eval.sandbox.promises import broken_promises
 from dft_eval.sandbox.supervise import KEPT_OUTPUT_BYTES
 from tests.conftest import require
+from tests.eval.processes import become_user
 
 BACKENDS = ("bubblewrap", "landlock", "bubblewrap-as-user")
 USER_ID = 50_000 + os.getpid() % 10_000  # another one in each worker of the tests
@@ -29,10 +30,7 @@ class AsUser:
         pid = os.fork()
         if pid == 0:
             try:
-                os.setgroups([])
-                os.setresgid(USER_ID, USER_ID, USER_ID)
-                os.setresuid(USER_ID, USER_ID, USER_ID)
-                cgroup._parents.cache_clear()
+                become_user(USER_ID)
                 with os.fdopen(into, "wb") as file:
                     pickle.dump(function(), file)
             finally:
