@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from dft_eval.report.paper_results import paper_results
-from dft_plugin.data.outputs import _register
+from dft_eval.rollout.training_files import conversations_entry
 from dft_plugin.data.recipe import BUNDLED
 from tests.examples import keys, make
 from tests.examples.readme import with_table
@@ -82,7 +82,7 @@ def test_the_mixed_run_finds_both_datasets():
 
 
 def entry_of_a_build(name):
-    entry = _register(f"{name}.jsonl", has_images=False)
+    entry = conversations_entry(f"{name}.jsonl", {})
     return {key: value for key, value in entry.items() if key != "file_name"}
 
 
