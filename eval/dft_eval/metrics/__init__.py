@@ -1,0 +1,35 @@
+"""Scores with their uncertainty: intervals for one arm, differences between two over problems and seeds, verdicts.
+
+The unit is the *problem*. Several answers to one problem are not independent, so a problem's score is the
+mean over its answers and every interval is over problems (clusters). Two arms are compared on the same
+problems: the difference is taken per problem first, which removes the problems' own difficulty from the
+uncertainty. Where an arm was trained with several seeds, a difference is over problems and seeds, both taken as
+samples. Scores lie in [0, 1]: passes, shares, F1.
+
+scipy is imported where it is used, and `scipy.stats` only for comparing arms: it takes almost two seconds, and
+every worker of a scoring pool reads this package.
+"""
+
+from dft_eval.metrics.differences import Difference, VerdictName, holm, paired_difference, sign_flip_p_value
+from dft_eval.metrics.estimates import CONFIDENCE, Estimate, wilson_interval
+from dft_eval.metrics.seeds import Runs, seeded_difference
+from dft_eval.metrics.shares import check_mean, mean_by_problem, over_runs, pass_at_k, pass_at_k_share, score_share
+
+__all__ = [
+    "CONFIDENCE",
+    "Difference",
+    "Estimate",
+    "Runs",
+    "VerdictName",
+    "check_mean",
+    "holm",
+    "mean_by_problem",
+    "over_runs",
+    "paired_difference",
+    "pass_at_k",
+    "pass_at_k_share",
+    "score_share",
+    "seeded_difference",
+    "sign_flip_p_value",
+    "wilson_interval",
+]

@@ -1,0 +1,131 @@
+import itertools
+import math
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from dft_eval.metrics import paired_difference, seeded_difference
+
+PROBLEMS = [f"problem {index}" for index in range(40)]
+
+
+def runs_of(table, seeds):
+    return {seed: dict(zip(PROBLEMS, table[:, index], strict=False)) for index, seed in enumerate(seeds)}
+
+
+def passes(rng, num_seeds, rate=0.5):
+    return (rng.random((len(PROBLEMS), num_seeds)) < rate).astype(float)
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(5)
+
+
+@pytest.mark.parametrize("seeds", [(None, None), (None, 3), (0, 0), (0, 1)])
+def test_one_run_each_is_the_paired_difference(rng, seeds):
+    first, second = (runs_of(passes(rng, 1), [seed]) for seed in seeds)
+    (before,), (after,) = first.values(), second.values()
+    assert seeded_difference(first, second) == paired_difference(before, after)
+
+
+def test_an_untrained_arm_stands_against_every_seed(rng):
+    base, trained = passes(rng, 1), passes(rng, 3)
+    against_each = seeded_difference(runs_of(np.repeat(base, 3, axis=1), (0, 1, 2)), runs_of(trained, (0, 1, 2)))
+    difference = seeded_difference(runs_of(base, [None]), runs_of(trained, (0, 1, 2)))
+    assert difference.estimate.value == pytest.approx(trained.mean() - base.mean())
+    assert difference.p_value == against_each.p_value
+    assert (difference.estimate.low, difference.estimate.high) == pytest.approx(
+        (against_each.estimate.low, against_each.estimate.high)
+    )
+
+
+def test_runs_that_agree_give_the_interval_of_one():
+    # no seed changes any answer: problems are the only source of uncertainty
+    rng = np.random.default_rng(1)
+    first, second = passes(rng, 1, 0.3), passes(rng, 1, 0.7)
+    one = seeded_difference(runs_of(first, [0]), runs_of(second, [0]))
+    two = seeded_difference(runs_of(np.repeat(first, 2, 1), [0, 1]), runs_of(np.repeat(second, 2, 1), [0, 1]))
+    assert (two.estimate.low, two.estimate.high) == pytest.approx((one.estimate.low, one.estimate.high))
+    assert two.detectable == pytest.approx(one.detectable)
+
+
+def test_seeds_alone_vary_as_students_t_over_seeds():
+    # every problem gains the same in a seed: seeds are the only source of uncertainty
+    gains = np.array([0.05, 0.2, 0.11])
+    first = np.zeros((40, 3))
+    second = first + gains
+    difference = seeded_difference(runs_of(first, range(3)), runs_of(second, range(3)))
+    expected = stats.ttest_1samp(gains, 0).confidence_interval(0.95)
+    unseen = (1 - 0.05 ** (1 / 40)) * (1 + gains.mean())
+    reach = math.hypot((expected.high - expected.low) / 2, unseen)
+    assert difference.estimate.high - difference.estimate.value == pytest.approx(reach)
+
+
+def test_seeds_of_unpaired_arms_may_differ_in_number(rng):
+    first, second = passes(rng, 2, 0.1), passes(rng, 3, 0.9)
+    difference = seeded_difference(runs_of(first, (0, 1)), runs_of(second, (0, 1, 2)))
+    assert difference.estimate.value == pytest.approx(second.mean() - first.mean())
+    assert "2 and 3 unpaired seeds" in difference.estimate.method
+    swapped = seeded_difference(runs_of(second, (0, 1, 2)), runs_of(first, (0, 1)))
+    assert (swapped.estimate.low, swapped.estimate.high) == pytest.approx(
+        (-difference.estimate.high, -difference.estimate.low)
+    )
+
+
+@pytest.mark.parametrize("is_swapped", [False, True])
+def test_a_lone_trained_run_adds_the_variance_of_a_seed(is_swapped):
+    gains = np.array([0.1, 0.2, 0.3])
+    arms = [runs_of(np.zeros((40, 1)), [0]), runs_of(np.zeros((40, 3)) + gains, range(3))]
+    difference = seeded_difference(*reversed(arms) if is_swapped else arms)
+    # Student's t for one value against three of one variance
+    reach = stats.t.ppf(0.975, 2) * gains.std(ddof=1) * math.sqrt(1 / 3 + 1)
+    unseen = (1 - 0.05 ** (1 / 40)) * 1.2
+    assert abs(difference.estimate.low - difference.estimate.value) == pytest.approx(math.hypot(reach, unseen))
+
+
+def test_the_interval_and_the_test_agree(rng):
+    decided = set()
+    for rate, num_seeds in itertools.product((0.5, 0.6, 0.7, 0.8, 0.9, 1.0), (2, 3, 5)):
+        difference = seeded_difference(
+            runs_of(passes(rng, num_seeds), range(num_seeds)), runs_of(passes(rng, num_seeds, rate), range(num_seeds))
+        )
+        excludes = difference.estimate.low > 0 or difference.estimate.high < 0
+        assert (difference.p_value < 0.05) <= excludes
+        assert (difference.verdict != "no decision") == (difference.p_value < 0.05)
+        decided.add(difference.verdict)
+    assert decided == {"better", "no decision"}
+
+
+def test_five_wins_in_each_of_three_seeds_decide_nothing():
+    second = np.zeros((40, 3))
+    second[:5] = 1
+    assert seeded_difference(runs_of(np.zeros((40, 3)), range(3)), runs_of(second, range(3))).verdict == "no decision"
+
+
+def test_identical_arms_are_undecided():
+    same = runs_of(np.ones((40, 2)), range(2))
+    difference = seeded_difference(same, same)
+    assert (difference.verdict, difference.p_value, difference.detectable) == ("no decision", 1.0, None)
+    assert difference.estimate.high == pytest.approx(1 - 0.05 ** (1 / 40))
+
+
+def test_one_problem_has_no_interval():
+    difference = seeded_difference({0: {"a": 0.0}, 1: {"a": 0.0}}, {0: {"a": 1.0}, 1: {"a": 1.0}})
+    assert (difference.estimate.low, difference.verdict, difference.p_value) == (None, "no decision", 1.0)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "found"),
+    [
+        ({}, {0: {"a": 1.0}}, "none"),
+        ({None: {"a": 1.0}, 0: {"a": 1.0}}, {0: {"a": 1.0}}, "None, 0"),
+        ({0: {"a": 1.0}, 1: {"a": 1.0}}, {0: {"a": 1.0}, 1: {"b": 1.0}}, "differ in 2 problems"),
+        ({0: {"a": 1.0}}, {0: {"b": 1.0}}, "differ in 2 problems"),
+        ({0: {}}, {0: {}}, "no problems"),
+    ],
+)
+def test_runs_that_cannot_be_compared_are_refused(first, second, found):
+    with pytest.raises(ValueError, match=found):
+        seeded_difference(first, second)
