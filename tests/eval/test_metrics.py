@@ -1,10 +1,12 @@
 import itertools
 import math
 
+import numpy as np
 import pytest
 from scipy import stats
 
 from dft_eval.metrics import (
+    domain_mean,
     holm,
     mean_by_problem,
     over_runs,
@@ -62,9 +64,39 @@ def test_one_answer_a_problem_gets_wilson():
 def test_several_answers_are_clustered_by_problem():
     scores, problems = [1, 1, 1, 0, 0, 0], ["a", "a", "b", "b", "c", "c"]
     estimate = score_share(scores, problems)
-    low, high = stats.t.interval(0.95, 2, loc=0.5, scale=stats.sem([1.0, 0.5, 0.0]))
+    # Wilson's interval is where the score test with this variance does not reject
+    num_trials = 0.5 * 0.5 / stats.sem([1.0, 0.5, 0.0]) ** 2
     assert estimate.num_items == 3
-    assert (estimate.low, estimate.high) == (max(0.0, low), min(1.0, high))
+    for end in (estimate.low, estimate.high):
+        assert abs(0.5 - end) / math.sqrt(end * (1 - end) / num_trials) == pytest.approx(stats.t.ppf(0.975, 2))
+
+
+def test_equal_shares_are_not_certain():
+    estimate = score_share([0.5] * 10, list("abcdefghij"))
+    assert estimate.low < 0.25 < 0.75 < estimate.high
+
+
+def test_a_domain_is_the_mean_of_its_benchmarks():
+    benchmarks = [wilson_interval(0, 100), wilson_interval(50, 100)]
+    estimate = domain_mean(benchmarks)
+    assert (estimate.value, estimate.num_items) == (0.25, 200)
+    assert estimate.low == pytest.approx(0.25 - (0.5 - benchmarks[1].low) / 2)
+    assert estimate.high == pytest.approx(0.25 + math.hypot(benchmarks[0].high, benchmarks[1].high - 0.5) / 2)
+    assert domain_mean(benchmarks[:1]) == benchmarks[0]
+
+
+def test_a_domain_of_large_benchmarks_has_the_stratified_interval():
+    rng = np.random.default_rng(2)
+    first, second = rng.random(4000), rng.random(2500)
+    estimate = domain_mean([score_share(each.tolist(), [str(i) for i in range(len(each))]) for each in (first, second)])
+    reach = 1.96 * math.hypot(stats.sem(first), stats.sem(second)) / 2
+    assert estimate.high - estimate.value == pytest.approx(reach, rel=2e-3)
+
+
+def test_a_domain_without_an_interval_of_a_benchmark_has_none():
+    assert domain_mean([wilson_interval(1, 2), score_share([0.5], ["a"])]).low is None
+    with pytest.raises(ValueError, match="no benchmarks"):
+        domain_mean([])
 
 
 def test_repeating_every_answer_does_not_narrow_the_interval():

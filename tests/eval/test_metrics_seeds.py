@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from dft_eval.metrics import paired_difference, seeded_difference
+from dft_eval.metrics import domain_difference, paired_difference, score_share, seeded_difference, seeded_share
 
 PROBLEMS = [f"problem {index}" for index in range(40)]
 
@@ -129,3 +129,58 @@ def test_one_problem_has_no_interval():
 def test_runs_that_cannot_be_compared_are_refused(first, second, found):
     with pytest.raises(ValueError, match=found):
         seeded_difference(first, second)
+
+
+def test_seeds_are_paired_by_name_not_by_order(rng):
+    first, second = runs_of(passes(rng, 3), (0, 1, 2)), runs_of(passes(rng, 3), (0, 1, 2))
+    assert seeded_difference(first, dict(reversed(second.items()))) == seeded_difference(first, second)
+
+
+def test_a_share_over_seeds_is_clustered_by_problem(rng):
+    table = passes(rng, 3, 0.3)
+    share = seeded_share(runs_of(table, (0, 1, 2)))
+    assert share.estimate == score_share(table.ravel().tolist(), np.repeat(PROBLEMS, 3).tolist())
+    assert share.by_seed == pytest.approx({seed: table[:, seed].mean() for seed in range(3)})
+    assert (share.lowest, share.highest) == pytest.approx((table.mean(axis=0).min(), table.mean(axis=0).max()))
+
+
+def test_a_share_of_one_run_is_its_own(rng):
+    table = passes(rng, 1)
+    assert seeded_share(runs_of(table, [None])).estimate == score_share(table.ravel().tolist(), PROBLEMS)
+
+
+def test_a_domain_of_one_benchmark_is_the_benchmark(rng):
+    first, second = runs_of(passes(rng, 3), range(3)), runs_of(passes(rng, 3, 0.8), range(3))
+    assert domain_difference({"code": first}, {"code": second}) == seeded_difference(first, second)
+
+
+def test_benchmarks_share_the_effect_of_a_seed():
+    # all benchmarks gain alike in a seed: more of them say nothing more about seeds
+    gains = np.array([0.05, 0.2, 0.11])
+    benchmarks = [str(index) for index in range(4)]
+    first, second = (runs_of(np.zeros((40, 3)) + each, range(3)) for each in (0, gains))
+    reach = stats.t.ppf(0.975, 2) * gains.std(ddof=1) / math.sqrt(3)
+    unseen = (1 - 0.05 ** (1 / 40)) * (1 + gains.mean()) / math.sqrt(4)
+    difference = domain_difference(dict.fromkeys(benchmarks, first), dict.fromkeys(benchmarks, second))
+    assert difference.estimate.num_items == 160
+    assert difference.estimate.high - difference.estimate.value == pytest.approx(math.hypot(reach, unseen))
+
+
+def test_a_domain_of_single_runs_is_stratified(rng):
+    firsts, seconds = ({name: runs_of(passes(rng, 1), [seed]) for name in "ab"} for seed in (None, 0))
+    difference = domain_difference(firsts, seconds)
+    errors = []
+    for name in "ab":
+        (before,), (after,) = firsts[name].values(), seconds[name].values()
+        errors.append(stats.sem([after[problem] - before[problem] for problem in PROBLEMS]))
+    num_free = sum(each**2 for each in errors) ** 2 / sum(each**4 / 39 for each in errors)
+    reach = stats.t.ppf(0.975, num_free) * math.hypot(*errors) / 2
+    assert difference.estimate.high - difference.estimate.value == pytest.approx(reach)
+
+
+def test_a_domain_needs_the_same_benchmarks_and_seeds(rng):
+    runs = runs_of(passes(rng, 2), (0, 1))
+    with pytest.raises(ValueError, match="same ones"):
+        domain_difference({"code": runs}, {"maths": runs})
+    with pytest.raises(ValueError, match="other seeds"):
+        domain_difference({"code": runs, "maths": {0: runs[0]}}, {"code": runs, "maths": runs})

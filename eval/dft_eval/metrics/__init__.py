@@ -12,16 +12,27 @@ every worker of a scoring pool reads this package.
 
 from dft_eval.metrics.differences import Difference, VerdictName, holm, paired_difference, sign_flip_p_value
 from dft_eval.metrics.estimates import CONFIDENCE, Estimate, wilson_interval
-from dft_eval.metrics.seeds import Runs, seeded_difference
-from dft_eval.metrics.shares import check_mean, mean_by_problem, over_runs, pass_at_k, pass_at_k_share, score_share
+from dft_eval.metrics.seeds import Runs, SeededShare, domain_difference, seeded_difference, seeded_share
+from dft_eval.metrics.shares import (
+    check_mean,
+    domain_mean,
+    mean_by_problem,
+    over_runs,
+    pass_at_k,
+    pass_at_k_share,
+    score_share,
+)
 
 __all__ = [
     "CONFIDENCE",
     "Difference",
     "Estimate",
     "Runs",
+    "SeededShare",
     "VerdictName",
     "check_mean",
+    "domain_difference",
+    "domain_mean",
     "holm",
     "mean_by_problem",
     "over_runs",
@@ -30,6 +41,7 @@ __all__ = [
     "pass_at_k_share",
     "score_share",
     "seeded_difference",
+    "seeded_share",
     "sign_flip_p_value",
     "wilson_interval",
 ]

@@ -20,72 +20,96 @@ All functions take arrays of studies as well as single ones.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
-FactorOf = Callable[[int], float]
+FactorOf = Callable[[Any], Any]
+
+
+class ProblemPart(NamedTuple):
+    """Part of the variance of a mean that is due to problems.
+
+    Attributes:
+        variance: A: variance of the mean of the problems' means; holds the rest once.
+        num_free: Its degrees of freedom; over several benchmarks Satterthwaite's.
+    """
+
+    variance: Any
+    num_free: Any
 
 
 class SeedPart(NamedTuple):
     """Part of the variance of a mean that is due to seeds.
 
     Attributes:
-        between: B: variance of the seeds' means over the number of seeds; holds the rest once.
+        variance: B: variance of the mean of the seeds' means; holds the rest once.
         rest: C: what of it is due to problems and seeds together.
         num_free: Degrees of freedom of B.
     """
 
-    between: Any
+    variance: Any
     rest: Any
     num_free: int
 
 
-def problem_part(means: Array) -> Array:
-    """A: variance of the mean of the problems' means, of shape (..., P)."""
-    return np.asarray(means.var(axis=-1, ddof=1) / means.shape[-1])
+def problem_part(benchmarks: Sequence[Array]) -> ProblemPart:
+    """Give A of the mean over benchmarks, each counting alike, from their problems' means of shape (..., P)."""
+    each = [np.asarray(means.var(axis=-1, ddof=1) / means.shape[-1] / len(benchmarks) ** 2) for means in benchmarks]
+    if len(each) == 1:
+        return ProblemPart(each[0], benchmarks[0].shape[-1] - 1)
+    total = np.asarray(sum(each))
+    squares = sum(part**2 / (means.shape[-1] - 1) for part, means in zip(each, benchmarks, strict=True))
+    fewest = min(means.shape[-1] for means in benchmarks) - 1
+    return ProblemPart(total, np.divide(total**2, squares, out=np.full_like(total, fewest), where=total > 0))
 
 
-def seed_part(scores: Array) -> SeedPart:
-    """B and C of the table of scores or differences of shape (..., P, S), with at least two problems and seeds."""
-    num_problems, num_seeds = scores.shape[-2:]
-    of_seeds = scores.mean(axis=-2, keepdims=True)
-    rest = scores - scores.mean(axis=-1, keepdims=True) - of_seeds + of_seeds.mean(axis=-1, keepdims=True)
-    free = (num_problems - 1) * (num_seeds - 1)
-    between = of_seeds[..., 0, :].var(axis=-1, ddof=1) / num_seeds
-    return SeedPart(between, (rest**2).sum(axis=(-2, -1)) / free / (num_problems * num_seeds), num_seeds - 1)
+def seed_part(benchmarks: Sequence[Array]) -> SeedPart:
+    """Give B and C of the mean over benchmarks, from their scores or differences of shape (..., P, S).
+
+    The seeds are those of one training run on all benchmarks; at least two problems each, and two seeds.
+    """
+    count, num_seeds = len(benchmarks), benchmarks[0].shape[-1]
+    of_seeds = sum(scores.mean(axis=-2) for scores in benchmarks) / count
+    rest = sum(_rest(scores) for scores in benchmarks) / count**2
+    return SeedPart(of_seeds.var(axis=-1, ddof=1) / num_seeds, rest, num_seeds - 1)
 
 
-def combined_reach(problems: Any, num_problems: int, seeds: list[SeedPart], factor_of: FactorOf) -> Any:
+def combined_reach(problems: ProblemPart, seeds: Sequence[SeedPart], factor_of: FactorOf) -> Any:
     """Half-width of the interval, or the smallest effect, that the parts of the variance give.
 
     Args:
         problems: A.
-        num_problems: P.
         seeds: B and C of each arm whose seeds are a sample.
         factor_of: How many standard errors a part with so many degrees of freedom counts.
     """
     rest = sum(part.rest for part in seeds)
-    between = sum(factor_of(part.num_free) ** 2 * part.between for part in seeds)
-    of_problems = factor_of(num_problems - 1) ** 2
-    within = of_problems * np.maximum(problems - rest, 0)
-    return np.sqrt(np.maximum(of_problems * problems, within + between))
+    between = sum(factor_of(part.num_free) ** 2 * part.variance for part in seeds)
+    of_problems = factor_of(problems.num_free) ** 2
+    within = of_problems * np.maximum(problems.variance - rest, 0)
+    return np.sqrt(np.maximum(of_problems * problems.variance, within + between))
 
 
 def two_sided(confidence: float) -> FactorOf:
     """Student's t quantile of a two-sided interval."""
     from scipy import special
 
-    return lambda num_free: float(special.stdtrit(num_free, (1 + confidence) / 2))
+    return lambda num_free: special.stdtrit(num_free, (1 + confidence) / 2)
 
 
 def with_power(confidence: float, power: float) -> FactorOf:
     """True effect, in standard errors, that a two-sided t test finds with this power (noncentral t)."""
     from scipy import special
 
-    return lambda num_free: float(
-        special.nctdtrinc(num_free, 1 - power, special.stdtrit(num_free, (1 + confidence) / 2))
-    )
+    return lambda num_free: special.nctdtrinc(num_free, 1 - power, special.stdtrit(num_free, (1 + confidence) / 2))
+
+
+def _rest(scores: Array) -> Any:
+    num_problems, num_seeds = scores.shape[-2:]
+    of_problems, of_seeds = scores.mean(axis=-1, keepdims=True), scores.mean(axis=-2, keepdims=True)
+    rest = scores - of_problems - of_seeds + of_seeds.mean(axis=-1, keepdims=True)
+    free = (num_problems - 1) * (num_seeds - 1)
+    return (rest**2).sum(axis=(-2, -1)) / free / (num_problems * num_seeds)

@@ -67,7 +67,7 @@ def paired_difference(
         return Difference(estimate, p_value, decide(estimate, p_value, confidence), None)
     estimate = t_interval(deltas, confidence, bounds=(-1.0, 1.0), method="Student t, paired by problem")
     factor = with_power(confidence, POWER)(len(deltas) - 1)
-    detectable = factor * math.sqrt(float(problem_part(deltas)))
+    detectable = float(factor) * math.sqrt(float(problem_part([deltas]).variance))
     return Difference(estimate, p_value, decide(estimate, p_value, confidence), detectable)
 
 

@@ -48,13 +48,29 @@ def wilson_interval(num_passed: int, num_items: int, confidence: float = CONFIDE
 
     if num_items < 1 or not 0 <= num_passed <= num_items:
         raise ValueError(f"{num_passed} passes of {num_items}; needs at least one trial and 0 <= passes <= trials.")
-    share, z = num_passed / num_items, float(special.ndtri((1 + confidence) / 2))
-    width = 2 * (num_items + z * z)
+    low, high = _wilson(num_passed / num_items, num_items, float(special.ndtri((1 + confidence) / 2)))
+    return Estimate(num_passed / num_items, low, high, num_items, "Wilson")
+
+
+def effective_wilson(values: Values, confidence: float, *, method: str) -> Estimate:
+    """Wilson's interval of a mean of values in [0, 1], with as many trials as would vary alike."""
+    from scipy import special
+
+    count, mean = len(values), float(values.mean())
+    if count == 1:
+        return Estimate(mean, None, None, 1, "one item: no interval")
+    variance = float(values.var(ddof=1)) / count
+    num_trials = mean * (1 - mean) / variance if variance else count
+    return Estimate(
+        mean, *_wilson(mean, num_trials, float(special.stdtrit(count - 1, (1 + confidence) / 2))), count, method
+    )
+
+
+def _wilson(share: float, num_trials: float, z: float) -> tuple[float, float]:
+    num_passed, width = share * num_trials, 2 * (num_trials + z * z)
     centre = (2 * num_passed + z * z) / width
     reach = z / width * math.sqrt(4 * num_passed * (1 - share) + z * z)
-    low = 0.0 if num_passed == 0 else centre - reach
-    high = 1.0 if num_passed == num_items else centre + reach
-    return Estimate(share, low, high, num_items, "Wilson")
+    return (0.0 if share == 0 else centre - reach), (1.0 if share == 1 else centre + reach)
 
 
 def t_interval(values: Values, confidence: float, *, bounds: tuple[float, float], method: str) -> Estimate:

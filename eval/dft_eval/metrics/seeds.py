@@ -1,8 +1,10 @@
-"""Differences between arms that were trained with several seeds."""
+"""Scores of and differences between arms that were trained with several seeds."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -17,11 +19,49 @@ from dft_eval.metrics.crossed import (
 )
 from dft_eval.metrics.differences import POWER, Difference, decide, paired_difference, sign_flip_p_value, unseen_reach
 from dft_eval.metrics.estimates import CONFIDENCE, Estimate, are_equal
+from dft_eval.metrics.shares import score_share
 
 Runs = Mapping[int | None, Mapping[str, float]]
 """Mean score of each problem, by the seed of the run; the only seed None is a model that was not trained."""
 
 _SMALLEST_P = 1e-9
+
+
+@dataclass(frozen=True)
+class SeededShare:
+    """An arm's score over its training seeds.
+
+    Attributes:
+        estimate: Mean over the seeds, with the interval for new problems and these runs.
+        by_seed: Mean over the problems, by seed.
+        lowest: Of the seeds.
+        highest: Of the seeds.
+    """
+
+    estimate: Estimate
+    by_seed: Mapping[int | None, float]
+    lowest: float
+    highest: float
+
+
+def seeded_share(runs: Runs, confidence: float = CONFIDENCE) -> SeededShare:
+    """An arm's score over its seeds: interval over problems, range over seeds.
+
+    A problem's score is the mean over the runs, so the interval is that of `score_share` for several answers.
+
+    Args:
+        runs: Mean score of each problem, by seed.
+        confidence: Coverage.
+
+    Raises:
+        ValueError: no run, or runs on different problems.
+    """
+    _check_seeds({"": runs}, {"": runs})
+    table, _ = _tables(runs, runs)
+    problems = list(next(iter(runs.values())))
+    estimate = score_share(table.ravel().tolist(), [problem for problem in problems for _ in runs], confidence)
+    by_seed = {seed: math.fsum(scores.values()) / len(scores) for seed, scores in runs.items()}
+    return SeededShare(estimate, by_seed, min(by_seed.values()), max(by_seed.values()))
 
 
 def seeded_difference(first: Runs, second: Runs, confidence: float = CONFIDENCE) -> Difference:
@@ -44,33 +84,67 @@ def seeded_difference(first: Runs, second: Runs, confidence: float = CONFIDENCE)
     Raises:
         ValueError: no run, runs on different problems, or a seed None beside others.
     """
-    problems = _shared_problems(first, second)
+    _check_seeds({"": first}, {"": second})
     if len(first) == len(second) == 1:
         return paired_difference(next(iter(first.values())), next(iter(second.values())), confidence)
-    before, after = (_table(runs, problems) for runs in (first, second))
-    deltas = after.mean(axis=1) - before.mean(axis=1)
-    value, pairing = float(deltas.mean()), _pairing(first, second)
-    if len(problems) == 1:
-        return Difference(Estimate(value, None, None, 1, "one problem: no interval"), 1.0, "no decision", None)
-    is_paired = first.keys() == second.keys()
-    seeds = [seed_part(after - before)] if is_paired else _own_seed_parts(first, second, before, after)
+    return _difference({"": first}, {"": second}, confidence)
+
+
+def domain_difference(
+    first: Mapping[str, Runs], second: Mapping[str, Runs], confidence: float = CONFIDENCE
+) -> Difference:
+    """Second arm minus first, averaged over benchmarks of which each counts alike.
+
+    Problems are a sample within each benchmark; the benchmarks are these. A seed is one training run for all
+    benchmarks, so it is not averaged away by them. Else as `seeded_difference`.
+
+    Args:
+        first: Runs of the arm to compare with, by benchmark.
+        second: Runs of the other arm on the same benchmarks.
+        confidence: Coverage.
+
+    Raises:
+        ValueError: as `seeded_difference`, other benchmarks, or other seeds in one benchmark than in another.
+    """
+    _check_seeds(first, second)
+    return _difference(first, second, confidence)
+
+
+def _difference(firsts: Mapping[str, Runs], seconds: Mapping[str, Runs], confidence: float) -> Difference:
+    tables = [_tables(firsts[name], seconds[name]) for name in firsts]
+    first, second = (next(iter(arm.values())) for arm in (firsts, seconds))
+    deltas = [after.mean(axis=1) - before.mean(axis=1) for before, after in tables]
+    count, value = sum(map(len, deltas)), math.fsum(float(each.mean()) for each in deltas) / len(deltas)
+    if any(len(each) == 1 for each in deltas):
+        return Difference(Estimate(value, None, None, count, "one problem: no interval"), 1.0, "no decision", None)
+    problems, seeds = problem_part(deltas), _seed_parts(first, second, tables)
+    equal = [each for each in deltas if are_equal(each)]
 
     def reach(level: float) -> float:
-        of_seeds = float(combined_reach(problem_part(deltas), len(problems), seeds, two_sided(level)))
-        return float(np.hypot(of_seeds, unseen_reach(value, len(problems), level))) if are_equal(deltas) else of_seeds
+        unseen = [unseen_reach(float(each[0]), len(each), level) / len(deltas) for each in equal]
+        return math.hypot(float(combined_reach(problems, seeds, two_sided(level))), *unseen)
 
-    p_value = max(_level_of_zero(value, reach), sign_flip_p_value(deltas.tolist()))
+    weighted = np.concatenate([each * (count / len(each) / len(deltas)) for each in deltas])
+    p_value = max(_level_of_zero(value, reach), sign_flip_p_value(weighted.tolist()))
     low, high = max(-1.0, value - reach(confidence)), min(1.0, value + reach(confidence))
-    estimate = Estimate(value, low, high, len(problems), f"Student t over problems and {pairing}")
-    detectable = combined_reach(problem_part(deltas), len(problems), seeds, with_power(confidence, POWER))
-    return Difference(estimate, p_value, decide(estimate, p_value, confidence), float(detectable) or None)
+    estimate = Estimate(value, low, high, count, f"Student t over problems{_pairing(first, second)}")
+    detectable = float(combined_reach(problems, seeds, with_power(confidence, POWER)))
+    return Difference(estimate, p_value, decide(estimate, p_value, confidence), detectable or None)
 
 
-def _shared_problems(first: Runs, second: Runs) -> list[str]:
-    for runs in (first, second):
-        if not runs or (None in runs and len(runs) > 1):
-            found = ", ".join(map(str, runs)) or "none"
+def _check_seeds(firsts: Mapping[str, Runs], seconds: Mapping[str, Runs]) -> None:
+    if firsts.keys() != seconds.keys() or not firsts:
+        raise ValueError(f"benchmarks {sorted(firsts)} and {sorted(seconds)}; compare arms on the same ones.")
+    for arm in (firsts, seconds):
+        seeds = next(iter(arm.values())).keys()
+        if not seeds or (None in seeds and len(seeds) > 1):
+            found = ", ".join(map(str, seeds)) or "none"
             raise ValueError(f"the seeds of an arm are {found}; give one run or more, and None as the only one.")
+        if any(runs.keys() != seeds for runs in arm.values()):
+            raise ValueError("an arm has other seeds in one benchmark than in another; use the same ones.")
+
+
+def _tables(first: Runs, second: Runs) -> tuple[Array, Array]:
     problems = next(iter(first.values())).keys()
     for scores in (*first.values(), *second.values()):
         if scores.keys() != problems:
@@ -78,23 +152,31 @@ def _shared_problems(first: Runs, second: Runs) -> list[str]:
             raise ValueError(f"runs differ in {len(odd)} problems ({', '.join(odd[:3])} ...); score all on the same.")
     if not problems:
         raise ValueError("no problems; at least one is needed.")
-    return list(problems)
+    return _table(first, list(problems)), _table(second, list(problems))
 
 
 def _table(runs: Runs, problems: list[str]) -> Array:
-    return np.array([[scores[problem] for scores in runs.values()] for problem in problems], dtype=np.float64)
+    ordered = [runs[seed] for seed in sorted(runs, key=lambda seed: -1 if seed is None else seed)]
+    return np.array([[scores[problem] for scores in ordered] for problem in problems], dtype=np.float64)
 
 
 def _pairing(first: Runs, second: Runs) -> str:
+    if len(first) == len(second) == 1:
+        return ""
     if first.keys() == second.keys():
-        return f"{len(first)} paired seeds"
+        return f" and {len(first)} paired seeds"
     if None in first or None in second:
-        return f"{max(len(first), len(second))} seeds"
-    return f"{len(first)} and {len(second)} unpaired seeds"
+        return f" and {max(len(first), len(second))} seeds"
+    return f" and {len(first)} and {len(second)} unpaired seeds"
 
 
-def _own_seed_parts(first: Runs, second: Runs, before: Array, after: Array) -> list[SeedPart]:
-    parts = [seed_part(table) for table in (before, after) if table.shape[1] > 1]
+def _seed_parts(first: Runs, second: Runs, tables: list[tuple[Array, Array]]) -> list[SeedPart]:
+    if len(first) == len(second) == 1:
+        return []
+    if first.keys() == second.keys():
+        return [seed_part([after - before for before, after in tables])]
+    befores, afters = zip(*tables, strict=True)
+    parts = [seed_part(arm) for arm in (befores, afters) if arm[0].shape[1] > 1]
     has_lone_run = any(len(runs) == 1 and None not in runs for runs in (first, second))
     return [_with_one_more_run(parts[0])] if has_lone_run else parts
 
@@ -102,7 +184,7 @@ def _own_seed_parts(first: Runs, second: Runs, before: Array, after: Array) -> l
 def _with_one_more_run(part: SeedPart) -> SeedPart:
     """Add a run of another arm whose seeds are taken to vary as these do: s^2 (1/S + 1)."""
     factor = 1 + (part.num_free + 1)  # B is s^2 / S
-    return SeedPart(part.between * factor, part.rest * factor, part.num_free)
+    return SeedPart(part.variance * factor, part.rest * factor, part.num_free)
 
 
 def _level_of_zero(value: float, reach: Callable[[float], float]) -> float:

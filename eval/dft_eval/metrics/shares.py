@@ -7,7 +7,15 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from dft_eval.metrics.estimates import CONFIDENCE, Estimate, are_equal, t_interval, values_of, wilson_interval
+from dft_eval.metrics.estimates import (
+    CONFIDENCE,
+    Estimate,
+    are_equal,
+    effective_wilson,
+    t_interval,
+    values_of,
+    wilson_interval,
+)
 
 _MEAN_TOLERANCE = 1e-9
 
@@ -55,9 +63,10 @@ def check_mean(by_problem: Mapping[str, float], value: float, num_items: int) ->
 def score_share(scores: Sequence[float], problems: Sequence[str], confidence: float = CONFIDENCE) -> Estimate:
     """An arm's score: Wilson's interval for passes with one answer a problem, else the clustered one.
 
-    The clustered interval is Student's t on the problems' means, within [0, 1]; with equally many answers
-    a problem this is the cluster-robust interval. Where all problems score 0, or all 1, t would claim
-    certainty, so Wilson's interval over problems stands in.
+    The clustered interval is Wilson's with Student's t and the effective number of problems (Korn and Graubard,
+    Survey Methodology 24, 1998): so many independent passes would vary as the mean of the problems' means does. With
+    equally many answers a problem it is cluster-robust, and it holds for rare passes, where Student's t on the
+    problems' means covers far too seldom. Where the means do not vary, problems count one each.
 
     Args:
         scores: One score in [0, 1] an answer.
@@ -67,7 +76,34 @@ def score_share(scores: Sequence[float], problems: Sequence[str], confidence: fl
     values = values_of(mean_by_problem(scores, problems))
     if set(values.tolist()) <= {0.0, 1.0} and (len(values) == len(scores) or are_equal(values)):
         return wilson_interval(round(values.sum()), len(values), confidence)
-    return t_interval(values, confidence, bounds=(0.0, 1.0), method="Student t, clustered by problem")
+    return effective_wilson(values, confidence, method="Wilson, clustered by problem")
+
+
+def domain_mean(benchmarks: Sequence[Estimate]) -> Estimate:
+    """Mean over an arm's benchmarks, each counting alike, for new problems of these benchmarks.
+
+    The interval is made of the benchmarks' own ones, which are independent: each end lies as far from the mean as
+    the root of the sum of squares of theirs (the method of variance estimates recovery; Zou and Donner, Statistics
+    in Medicine 27, 2008). So it holds near 0 and 1 where theirs do.
+
+    Args:
+        benchmarks: Scores with their intervals, of one confidence.
+
+    Raises:
+        ValueError: no benchmark.
+    """
+    if not benchmarks:
+        raise ValueError("no benchmarks; at least one is needed.")
+    if len(benchmarks) == 1:
+        return benchmarks[0]
+    count = len(benchmarks)
+    value, num_items = math.fsum(each.value for each in benchmarks) / count, sum(each.num_items for each in benchmarks)
+    ends = [(each.value, each.low, each.high) for each in benchmarks if each.low is not None and each.high is not None]
+    if len(ends) < count:
+        return Estimate(value, None, None, num_items, "a benchmark has no interval")
+    low = value - math.hypot(*(mean - below for mean, below, _ in ends)) / count
+    high = value + math.hypot(*(above - mean for mean, _, above in ends)) / count
+    return Estimate(value, max(0.0, low), min(1.0, high), num_items, "stratified by benchmark")
 
 
 def pass_at_k(num_answers: int, num_passed: int, k: int) -> float:
