@@ -136,6 +136,29 @@ def test_sign_flip_is_exact_mcnemar_for_passes_and_failures():
     assert sign_flip_p_value(deltas) == pytest.approx(stats.binomtest(8, 10).pvalue)
 
 
+@pytest.mark.parametrize("count", [2, 5, 13, 40, 700])
+@pytest.mark.parametrize("shift", [0.0, 0.3])
+def test_sign_flip_is_the_permutation_test_of_scipy(count, shift):
+    rng = np.random.default_rng(count)
+    deltas = np.round(rng.normal(shift, 1, count) * 3) / 3
+    expected = stats.permutation_test(
+        (deltas, np.zeros(count)),
+        lambda a, b, axis: np.mean(a - b, axis=axis),
+        permutation_type="samples",
+        vectorized=True,
+        n_resamples=9999,
+        batch=500,
+        rng=rng,
+    ).pvalue
+    is_exact = np.count_nonzero(deltas) <= 13
+    allowed = 1e-12 if is_exact else 5 * math.sqrt(2 * expected * (1 - expected) / 9999) + 2e-4
+    assert sign_flip_p_value(deltas.tolist()) == pytest.approx(expected, abs=allowed)
+
+
+def test_sign_flip_without_differences_is_one():
+    assert sign_flip_p_value([]) == sign_flip_p_value([0.0, 0.0]) == sign_flip_p_value([0.0, 0.5]) == 1.0
+
+
 def test_five_wins_and_no_loss_decide_nothing():
     # t on these 100 differences excludes 0; McNemar's exact p is 0.0625
     first = dict.fromkeys(map(str, range(100)), 0.0)

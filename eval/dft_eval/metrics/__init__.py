@@ -6,8 +6,7 @@ problems: the difference is taken per problem first, which removes the problems'
 uncertainty. Where an arm was trained with several seeds, a difference is over problems and seeds, both taken as
 samples. Scores lie in [0, 1]: passes, shares, F1.
 
-scipy is imported where it is used, and `scipy.stats` only for comparing arms: it takes almost two seconds, and
-every worker of a scoring pool reads this package.
+scipy is imported where it is used: every worker of a scoring pool reads this package.
 """
 
 from dft_eval.metrics.differences import Difference, VerdictName, holm, paired_difference, sign_flip_p_value
