@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
 FactorOf = Callable[[Any], Any]
+_SMALLEST_P = 1e-9
 
 
 class ProblemPart(NamedTuple):
@@ -105,6 +106,21 @@ def with_power(confidence: float, power: float) -> FactorOf:
     from scipy import special
 
     return lambda num_free: special.nctdtrinc(num_free, 1 - power, special.stdtrit(num_free, (1 + confidence) / 2))
+
+
+def level_of_zero(value: Any, reach: Callable[[Any], Any]) -> Any:
+    """Find the p-value: 1 - the confidence at which the interval touches 0.
+
+    Args:
+        value: The mean.
+        reach: Half-width of its interval at a confidence.
+    """
+    low, high = np.full_like(value, _SMALLEST_P, dtype=np.float64), np.ones_like(value, dtype=np.float64)
+    for _ in range(40):
+        middle = np.sqrt(low * high)
+        holds_zero = reach(1 - middle) >= np.abs(value)
+        low, high = np.where(holds_zero, middle, low), np.where(holds_zero, high, middle)
+    return high
 
 
 def _rest(scores: Array) -> Any:

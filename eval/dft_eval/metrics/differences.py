@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -63,7 +63,7 @@ def paired_difference(
     deltas = values_of({problem: second[problem] - first[problem] for problem in first})
     p_value = sign_flip_p_value(deltas.tolist())
     if are_equal(deltas):
-        value, reach = float(deltas[0]), unseen_reach(float(deltas[0]), len(deltas), confidence)
+        value, reach = float(deltas[0]), float(unseen_reach(float(deltas[0]), len(deltas), confidence))
         low, high = max(-1.0, value - reach), min(1.0, value + reach)
         estimate = Estimate(value, low, high, len(deltas), "all problems differ alike: rule of three")
         return Difference(estimate, p_value, decide(estimate, p_value, confidence), None)
@@ -73,9 +73,9 @@ def paired_difference(
     return Difference(estimate, p_value, decide(estimate, p_value, confidence), detectable)
 
 
-def unseen_reach(value: float, num_items: int, confidence: float) -> float:
+def unseen_reach(value: Any, num_items: int, confidence: Any) -> Any:
     """Half-width of the interval where all differences are this one: what as many equal ones cannot exclude."""
-    return float(1 - (1 - confidence) ** (1 / num_items)) * (1 + abs(value))
+    return (1 - (1 - confidence) ** (1 / num_items)) * (1 + abs(value))
 
 
 def sign_flip_p_value(deltas: Sequence[float], *, seed: int = 0) -> float:
@@ -87,8 +87,8 @@ def sign_flip_p_value(deltas: Sequence[float], *, seed: int = 0) -> float:
     sizes = np.abs(np.asarray([delta for delta in deltas if delta != 0], dtype=np.float64))
     observed = abs(math.fsum(deltas)) - _TIE * float(sizes.sum())
     if 2 ** len(sizes) <= _NUM_SIGN_FLIPS:
-        patterns = np.arange(2 ** len(sizes))[:, None] >> np.arange(len(sizes)) & 1
-        return float(np.mean(np.abs(sizes.sum() - 2 * patterns @ sizes) >= observed))
+        all_patterns = np.arange(2 ** len(sizes))[:, None] >> np.arange(len(sizes)) & 1
+        return float(np.mean(np.abs(sizes.sum() - 2 * all_patterns @ sizes) >= observed))
     rng, num_extreme = np.random.default_rng(seed), 0
     for start in range(0, _NUM_SIGN_FLIPS, _FLIPS_AT_ONCE):
         shape = (min(_FLIPS_AT_ONCE, _NUM_SIGN_FLIPS - start), -(-len(sizes) // 8))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +12,7 @@ from dft_eval.metrics.crossed import (
     Array,
     SeedPart,
     combined_reach,
+    level_of_zero,
     problem_part,
     seed_part,
     two_sided,
@@ -23,8 +24,6 @@ from dft_eval.metrics.shares import score_share
 
 Runs = Mapping[int | None, Mapping[str, float]]
 """Mean score of each problem, by the seed of the run; the only seed None is a model that was not trained."""
-
-_SMALLEST_P = 1e-9
 
 
 @dataclass(frozen=True)
@@ -125,7 +124,7 @@ def _difference(firsts: Mapping[str, Runs], seconds: Mapping[str, Runs], confide
         return math.hypot(float(combined_reach(problems, seeds, two_sided(level))), *unseen)
 
     weighted = np.concatenate([each * (count / len(each) / len(deltas)) for each in deltas])
-    p_value = max(_level_of_zero(value, reach), sign_flip_p_value(weighted.tolist()))
+    p_value = max(float(level_of_zero(value, reach)), sign_flip_p_value(weighted.tolist()))
     low, high = max(-1.0, value - reach(confidence)), min(1.0, value + reach(confidence))
     estimate = Estimate(value, low, high, count, f"Student t over problems{_pairing(first, second)}")
     detectable = float(combined_reach(problems, seeds, with_power(confidence, POWER)))
@@ -185,12 +184,3 @@ def _with_one_more_run(part: SeedPart) -> SeedPart:
     """Add a run of another arm whose seeds are taken to vary as these do: s^2 (1/S + 1)."""
     factor = 1 + (part.num_free + 1)  # B is s^2 / S
     return SeedPart(part.variance * factor, part.rest * factor, part.num_free)
-
-
-def _level_of_zero(value: float, reach: Callable[[float], float]) -> float:
-    """Find the p-value: 1 - the confidence at which the interval touches 0."""
-    low, high = _SMALLEST_P, 1.0
-    for _ in range(60):
-        middle = float(np.sqrt(low * high))
-        low, high = (middle, high) if reach(1 - middle) > abs(value) else (low, middle)
-    return high
