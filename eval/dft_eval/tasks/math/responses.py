@@ -8,9 +8,11 @@ from typing import Any
 
 from dft_eval.tasks.drafts import without_drafts
 from dft_eval.tasks.math.golds import boxes, has_box, normalise_answer
+from dft_eval.tasks.math.list_markers import without_list_markers
 from dft_eval.tasks.math.number_words import spell_numbers
 
 _TAIL_CHARACTERS = 400
+_LINES_CHARACTERS = 4000  # where the lines and lists begin that the tail is in
 _PLACEHOLDERS = frozenset(
     r"answer youranswer finalanswer theanswer yourfinalanswer answerhere youranswerhere your_answer final_answer "
     r"result number value solution ... x... \ldots \dots \cdots ? ??".split()
@@ -37,7 +39,8 @@ def extract_answer(response: str) -> str | None:
 
     The last closed `\boxed{...}` that is neither empty nor a format (`\boxed{answer}`). Without one, the last
     `<answer>` tag; else the expression that math-verify finds last in the text, or its last number where there is no
-    LaTeX. A box that is opened and never closed is an answer that was never finished.
+    LaTeX; numbers that count lines, steps or sections are none. A box that is opened and never closed is an answer
+    that was never finished.
     """
     response = answer_part(response)
     found = [box for box in boxes(response) if not is_placeholder(box)]
@@ -83,7 +86,8 @@ def _find_last(response: str) -> str | None:
     """Return the last answer of a text without a box; None where there is neither a choice, LaTeX nor a number."""
     from math_verify import ExprExtractionConfig, LatexExtractionConfig, parse
 
-    text = clean_markdown(response.strip()[-_TAIL_CHARACTERS:]).strip()
+    text = without_list_markers(response.strip()[-_LINES_CHARACTERS:])[-_TAIL_CHARACTERS:]
+    text = clean_markdown(text).strip()
     if choice := _CHOICE.search(text):
         return rf"\text{{{choice[1]}}}"
     text = _CJK.sub(" ", text)
