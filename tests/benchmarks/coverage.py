@@ -26,7 +26,8 @@ from scipy import special
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from dft_eval.metrics import score_share, seeded_difference
-from dft_eval.metrics.crossed import combined_reach, level_of_zero, with_power
+from dft_eval.metrics.crossed import combined_reach, level_of_zero, problem_part, two_sided, with_power
+from dft_eval.metrics.seeds import pooled_seed_part
 from tests.eval.simulated_studies import Parts, Study, in_batches, simulate
 
 NUM_SEEDS = (1, 2, 3, 5)
@@ -72,6 +73,19 @@ def coverage(study: Study, num_studies: int, rng: np.random.Generator) -> dict[i
             results[count]["bootstrap"] = float(np.concatenate(bootstrapped[count]).mean())
         results[count]["median half-width"] = float(np.median(reaches["interval"]))
     return results
+
+
+def pooled_coverage(study: Study, num_seeds: int, num_studies: int, rng: np.random.Generator) -> dict[str, float]:
+    """Measure the interval whose seed variance is pooled over arms; the first arm was not trained."""
+    held: dict[str, list[Any]] = {"against the untrained arm": [], "between trained arms": []}
+    for passes in in_batches(study, num_studies, num_seeds, rng):
+        tables = [[passes[:, arm].astype(np.float64)] for arm in range(1, passes.shape[1])]
+        last, before = (tables[index][0].mean(axis=-1) for index in (-1, -2))
+        pairs = ((last - passes[:, 0, :, 0], 1 / num_seeds), (last - before, 2 / num_seeds))
+        for found, (means, weight) in zip(held.values(), pairs, strict=True):
+            reach = combined_reach(problem_part([means]), [pooled_seed_part(tables, weight)], two_sided(0.95))
+            found.append(abs(means.mean(axis=-1)) <= reach)
+    return {name: float(np.concatenate(found).mean()) for name, found in held.items()}
 
 
 def sign_flip_p_values(passes: Any) -> Any:
@@ -223,6 +237,14 @@ def main() -> None:
             # The error of 5% of 2,000 pages is 0.5 points. Large effects near 0 or 1 are cut off there: not normal.
             if shares["one comparison"] > 0.055 or shares["any on a page"] > (0.06 if effect <= 1 else 0.08):
                 missed.append(f"{num_problems} problems, {accuracies}, effect {effect}, {count} seeds: {text}")
+    for spread, effect, count in itertools.product((1.0, 2.0), (0.0, 1.0, 3.0), (2, 3)):
+        study = Study(164, (0.5,) * 4, effect, spreads=(0.0, 1 / spread, 1.0, spread))
+        shares = pooled_coverage(study, count, arguments.studies, rng)
+        text = ", ".join(f"{key} {100 * value:.1f}" for key, value in shares.items())
+        print(f"pooled over three arms, spreads {study.spreads}, effect {effect}, {count} seeds: {text}", flush=True)
+        rows.append({"spreads": study.spreads, "effect": effect, "seeds": count} | shares)
+        if spread == 1 and not all(0.94 <= share <= 0.985 for share in shares.values()):
+            missed.append(f"pooled, effect {effect}, {count} seeds: {text}")
     for count, effect in ((1, 0.0), (2, 1.0), (3, 0.0), (3, 1.0), (5, 1.0)):
         found = power(Study(500, (0.5, 0.5), effect), count, arguments.studies, rng)
         print(f"power at the detectable difference: {count} seeds, effect {effect}: {100 * found:.1f}", flush=True)

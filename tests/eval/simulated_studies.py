@@ -25,6 +25,7 @@ class Study:
         effect: Standard deviation that seeds add to the difference, over that of problems in one run.
         shared: Share of problems with one answer of all runs.
         stable: Share of problems with one answer of an arm's runs.
+        spreads: What the seeds' effect is multiplied by in each arm; empty for 1.
     """
 
     num_problems: int
@@ -32,6 +33,7 @@ class Study:
     effect: float = 0.0
     shared: float = 0.4
     stable: float = 0.2
+    spreads: tuple[float, ...] = ()
 
     @property
     def seed_sd(self) -> float:
@@ -68,6 +70,7 @@ def simulate(study: Study, num_studies: int, num_seeds: int, rng: np.random.Gene
 
     kind, of_problem, of_arm = uniform(1, 1, 1, 1), uniform(1, 1, 1, 1), uniform(1, num_arms, 1, 1)
     shifts = rng.normal(0, study.seed_sd, (num_studies, num_arms, 1, num_seeds))
+    shifts *= np.reshape(study.spreads or (1.0,) * num_arms, (1, -1, 1, 1))
     chances = np.clip(np.reshape(study.accuracies, (1, -1, 1, 1)) + shifts, 0, 1).astype(np.float32)
     draws = uniform(1, num_arms, 1, num_seeds)
     np.copyto(draws, of_arm, where=kind < study.shared + study.stable)

@@ -184,3 +184,30 @@ def test_a_domain_needs_the_same_benchmarks_and_seeds(rng):
         domain_difference({"code": runs}, {"maths": runs})
     with pytest.raises(ValueError, match="other seeds"):
         domain_difference({"code": runs, "maths": {0: runs[0]}}, {"code": runs, "maths": runs})
+
+
+def test_further_arms_pool_the_variance_of_seeds():
+    # seeds alone vary: the analysis of variance of three arms with two, three and two runs
+    gains = [np.array([0.1, 0.14]), np.array([0.3, 0.24, 0.27]), np.array([0.5, 0.46])]
+    arms = [runs_of(np.zeros((40, len(each))) + each, range(len(each))) for each in gains]
+    difference = seeded_difference(arms[0], arms[1], others=[arms[2], {None: arms[2][0]}])
+    pooled = sum(((each - each.mean()) ** 2).sum() for each in gains) / 4
+    reach = stats.t.ppf(0.975, 4) * math.sqrt(pooled * (1 / 2 + 1 / 3))
+    unseen = (1 - 0.05 ** (1 / 40)) * (1 + difference.estimate.value)
+    assert difference.estimate.high - difference.estimate.value == pytest.approx(math.hypot(reach, unseen))
+    assert "pooled with 2 other arms" in difference.estimate.method
+
+
+def test_further_arms_against_an_untrained_one_count_its_seeds_alone():
+    gains = np.array([0.3, 0.24])
+    base, arm, other = ({None: dict.fromkeys(PROBLEMS, 0.0)}, *(runs_of(np.zeros((40, 2)) + gains, range(2)),) * 2)
+    difference = seeded_difference(base, arm, others=[other])
+    reach = stats.t.ppf(0.975, 2) * gains.std(ddof=1) / math.sqrt(2)
+    unseen = (1 - 0.05 ** (1 / 40)) * (1 + gains.mean())
+    assert difference.estimate.high - difference.estimate.value == pytest.approx(math.hypot(reach, unseen))
+
+
+def test_further_arms_on_other_problems_are_refused(rng):
+    arm = runs_of(passes(rng, 2), (0, 1))
+    with pytest.raises(ValueError, match="differ in"):
+        seeded_difference(arm, arm, others=[{0: {"x": 1.0}, 1: {"x": 0.0}}])

@@ -11,9 +11,9 @@ known. So each part keeps its own quantile of Student's t,
 
     reach^2 = t(P-1)^2 max(A - C, 0) + t(S-1)^2 B,   at least t(P-1)^2 A,
 
-which cannot be too short for parts that are estimated independently (Banerjee, Sankhya 22, 1960, 359-362). Where arms
+a sum that covers for parts estimated independently of each other (Banerjee, Sankhya 22, 1960, 359-362). Where arms
 have seeds of their own, each adds its B and takes off its C. `tests/benchmarks/coverage.py` compares this with
-Satterthwaite's and with the bootstrap over problems and seeds.
+Satterthwaite's and with the bootstrap over problems and seeds; `docs/statistics.md` has the figures.
 
 All functions take arrays of studies as well as single ones.
 """
