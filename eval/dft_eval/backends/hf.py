@@ -16,7 +16,6 @@ from dft_eval.backends.tokens import (
     check_template,
     collect_eos_ids,
     cut_at_stop,
-    encode_continuation,
     encode_prompt,
     end_token_ids,
 )
@@ -90,8 +89,18 @@ class HfBackend:
     def generate(self, requests: Sequence[Request]) -> Iterator[list[Answer]]:
         """The model's answers, a batch at a time."""
         given = [request for request in requests if request.sample.continuation]
-        for start in range(0, len(given), self._settings.batch_size):
-            yield self._read_batch(given[start : start + self._settings.batch_size])
+        if given:
+            from dft_eval.backends.hf_reading import read_continuations
+
+            settings = self._settings
+            yield from read_continuations(
+                self._model,
+                self._tokenizer,
+                given,
+                batch_size=settings.batch_size,
+                device=settings.device,
+                limit=self._limit,
+            )
         asked = [request for request in requests if not request.sample.continuation]
         encoded = [(request, encode_prompt(request, self._tokenizer, self._interface)) for request in asked]
         check_lengths([(request, len(prompt)) for request, prompt in encoded], self._limit)
@@ -145,37 +154,6 @@ class HfBackend:
         written = output[:, width:].tolist()
         rows = zip(requests, written, room, stops.has_fired, strict=True)
         return [self._answer(request, ids[:most], was_stopped) for request, ids, most, was_stopped in rows]
-
-    def _read_batch(self, batch: Sequence[Request]) -> list[Answer]:
-        """Return the model's likeliest token at each place of given continuations, by one forward pass."""
-        import torch
-
-        encoded = [encode_continuation(request, self._tokenizer) for request in batch]
-        check_lengths([(request, len(ids)) for request, (ids, _) in zip(batch, encoded, strict=True)], self._limit)
-        width, most = max(len(ids) for ids, _ in encoded), max(num_given for _, num_given in encoded)
-        input_ids = torch.full((len(batch), width), self._pad_id)
-        attention_mask = torch.zeros_like(input_ids)
-        for row, (ids, _) in enumerate(encoded):
-            input_ids[row, width - len(ids) :] = torch.tensor(ids)
-            attention_mask[row, width - len(ids) :] = 1
-        positions = (attention_mask.cumsum(dim=-1) - 1).clamp(min=0)
-        device = self._settings.device
-        with torch.inference_mode():
-            logits = self._model(
-                input_ids=input_ids.to(device),
-                attention_mask=attention_mask.to(device),
-                position_ids=positions.to(device),
-                use_cache=False,
-            ).logits[:, -most - 1 : -1]
-        likeliest = logits.argmax(dim=-1).tolist()
-        answers = []
-        for request, (ids, num_given), row in zip(batch, encoded, likeliest, strict=True):
-            is_given = row[-num_given:] == ids[-num_given:]
-            text = self._tokenizer.decode(row[-num_given:], clean_up_tokenization_spaces=False)
-            if not is_given and text == request.sample.continuation:
-                text = ""  # other tokens of the same text: not what was asked
-            answers.append(request.answer(request.sample.continuation if is_given else text, "stop"))
-        return answers
 
     def _answer(self, request: Request, token_ids: list[int], was_stopped: bool) -> Answer:
         end = next((index for index, token in enumerate(token_ids) if token in self._eos_ids), None)

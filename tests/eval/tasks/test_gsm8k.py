@@ -4,6 +4,7 @@ import pytest
 
 from dft_eval.backends.base import Request, SamplingParams
 from dft_eval.backends.hf import HfSettings
+from dft_eval.backends.hf_reading import share_passes
 from dft_eval.backends.openai_server import OpenAISettings
 from dft_eval.errors import ConfigError
 from dft_eval.records.schema import Answer, Sample
@@ -97,3 +98,19 @@ def test_given_continuations_are_read_in_one_pass_whatever_is_beside_them(tmp_pa
     found = {answer.sample_id: answer.completion for batch in made.generate(wanted) for answer in batch}
     assert found == expected
     assert {key.split("/")[0] for key in found} == {"own", "other"}
+
+
+def test_continuations_that_share_a_text_share_a_pass():
+    def given(name):
+        return Request(Sample(name, "x", (), 1, continuation="y"), 0, 0, 1)
+
+    first, second, other, longer = map(given, ("first", "second", "other", "longer"))
+    entries = [(first, [1, 2, 3], 1), (other, [1, 2, 4], 2), (longer, [1, 2, 3, 5, 6], 1), (second, [1, 2, 3], 2)]
+    shared = {
+        tuple(each.ids): [(request.sample.sample_id, *place) for request, *place in each.readings]
+        for each in share_passes(entries)
+    }
+    assert shared == {
+        (1, 2, 3, 5, 6): [("longer", 5, 1), ("first", 3, 1), ("second", 3, 2)],
+        (1, 2, 4): [("other", 3, 2)],
+    }
