@@ -47,7 +47,14 @@ def builds(run: Run) -> list[str]:
     """The command lines that make the run's data, where commands do."""
     names = [name for name in run.data if name in run.builds]
     lines = [f"dft data build {name} --format {run.framework} {run.builds[name]} --out data/{name}" for name in names]
+    if run.arm.reference:
+        lines += [f"dft reference {run.model.hub} {without_reference(run)} --out {run.data_dir}"]
     return [" ".join(line.split()) for line in lines]
+
+
+def without_reference(run: Run) -> str:
+    """The file of the same data, template and limit whose rows have no log-probabilities yet."""
+    return run.path.replace(f"_{run.arm_name}.yaml", "_dft.yaml")
 
 
 def merge(run: Run) -> str:

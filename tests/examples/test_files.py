@@ -3,6 +3,7 @@
 import json
 import re
 import shlex
+from pathlib import Path
 from statistics import mean
 
 import pytest
@@ -79,6 +80,19 @@ def test_the_mixed_run_finds_both_datasets():
     for name, entry in info.items():
         assert (folder / entry["file_name"]).resolve() == make.ROOT / f"data/{name}/{name}.jsonl"
         assert entry == {"file_name": entry["file_name"], **entry_of_a_build(name)}
+
+
+@pytest.mark.parametrize("run", [run for run in RUNS if run.arm.reference], ids=lambda run: run.path)
+def test_a_reference_is_made_by_a_file_of_the_same_rows(run):
+    """Same tokens: everything but the loss, the folder of the data and the output is the same."""
+    [other] = [other for other in RUNS if other.path == keys.without_reference(run)]
+    own, plain = (
+        {key: value for part in keys.sections(each).values() for key, value in part.items()} for each in (run, other)
+    )
+    differing = {key for key in own.keys() | plain.keys() if own.get(key) != plain.get(key)}
+    assert differing <= LOSS | {"dataset_dir", "dataset"}
+    assert Path(str(own["dataset"])).name == Path(str(plain["dataset"])).name
+    assert any(line.startswith("dft reference ") and other.path in line for line in keys.builds(run))
 
 
 def entry_of_a_build(name):
