@@ -56,3 +56,8 @@ def write_run(out, task, columns, *, is_complete=True, model="recorded", **setti
     if is_complete:
         content = {"schema_version": 1, "headline": headline, "problems": problems}
         (folder / "problems.json").write_text(json.dumps(content))
+
+
+def scored(report):
+    """The section of the first domain."""
+    return next(section for section in report.sections if section.tables)

@@ -16,6 +16,7 @@ from dft_eval.run.local_pool import LocalPool
 from dft_eval.run.score_run import ScoreRequest, score_file
 from tests.eval.arithmetic import CATALOG, NUM_SAMPLES, write_samples
 from tests.eval.problem_tasks import NUM_PROBLEMS, NUM_SHARED, PROBLEM_TASKS
+from tests.eval.run_folders import scored
 
 DFT = Path(sys.executable).with_name("dft")
 
@@ -42,8 +43,8 @@ def change_json(file, change):
 def test_two_models(runs, tmp_path):
     report = build_comparison([runs / "first", runs / "second"])
     assert report.headline == "second against first, 1 benchmarks: better on 1, worse on 0, no decision on 0"
-    scores, differences = report.sections[0].tables
-    assert scores.columns == ("Benchmark", "first", "second", "Paper") and report.sections[0].title == "Test"
+    scores, differences = scored(report).tables
+    assert scores.columns == ("Benchmark", "first", "second", "Paper") and scored(report).title == "Test"
     assert [cell.text for cell in scores.rows[0]] == ["arithmetic", "65.0", "100.0", "-"]
     assert differences.rows[0][1].text == "+35.0 better" and differences.rows[0][1].tone == "good"
     found = report.results["differences"][0]
@@ -52,15 +53,15 @@ def test_two_models(runs, tmp_path):
     assert json.loads(files.json.read_text())["results"]["first_model"] == "first"
     for path in (files.markdown, files.html):
         assert "+35.0 better" in path.read_text() and "PARTIAL" not in path.read_text()
-    assert "http" not in files.html.read_text().replace("http-equiv", "")
+    assert "http" not in files.html.read_text().replace("http-equiv", "").replace("http://www.w3.org/", "")
 
 
 def test_a_partial_run_is_marked_and_not_compared(runs):
     report = build_comparison([runs / "first", runs / "third"])
     assert report.banners == ("PARTIAL: third on arithmetic: 10 of 40 answers are missing.",)
-    scores, differences = report.sections[0].tables
+    scores, differences = scored(report).tables
     assert scores.rows[0][2].text.startswith("PARTIAL 100.0") and differences.rows[0][1].text == "-"
-    assert report.results["differences"] == [] and report.sections[1].tables[0].rows[1][-1].text == "10"
+    assert report.results["differences"] == [] and report.sections[-1].tables[0].rows[1][-1].text == "10"
 
 
 def test_answers_nobody_could_judge_are_counted_apart(runs, tmp_path):
@@ -68,7 +69,7 @@ def test_answers_nobody_could_judge_are_counted_apart(runs, tmp_path):
     score_file(ScoreRequest("arithmetic", samples, tmp_path / "fourth"), CATALOG, LocalPool(num_workers=1))
     report = build_comparison([runs / "first", tmp_path / "fourth"])
     assert report.banners == ("PARTIAL: fourth on arithmetic: 4 answers could not be judged.",)
-    assert report.sections[0].tables[0].rows[0][2].note == "of 36 answers"
+    assert scored(report).tables[0].rows[0][2].note == "of 36 answers"
     errors = report.sections[-1].tables[0]
     counts = [dict(zip(errors.columns, (cell.text for cell in row), strict=True)) for row in errors.rows]
     assert [(row["judged"], row["unjudged"], row["missing"]) for row in counts] == [("40", "0", "0"), ("36", "4", "0")]
@@ -115,7 +116,7 @@ def test_a_folder_without_problems_says_what_to_run(runs):
     (runs / "second/arithmetic/problems.json").unlink()
     with pytest.raises(StoreError, match=r"run the command that made the folder again: it judges nothing twice\."):
         build_comparison([runs / "first", runs / "second"])
-    assert build_comparison([runs / "second"]).sections[0].tables[0].rows[0][1].text == "100.0"
+    assert scored(build_comparison([runs / "second"])).tables[0].rows[0][1].text == "100.0"
 
 
 @pytest.mark.parametrize(
@@ -173,7 +174,7 @@ def test_the_papers_column_goes_by_the_papers_names(runs):
             if file.name == "run.json":
                 settings["model"] = name
             file.write_text(json.dumps(content))
-        table = build_comparison([runs / "first"]).sections[0].tables[0]
+        table = scored(build_comparison([runs / "first"])).tables[0]
         assert table.rows[0][-1].text == ("43.3 / 41.5 / 45.7" if expected else "-")
         assert ("Qwen2.5-3B (Table 3)" in table.note) == bool(expected)
 

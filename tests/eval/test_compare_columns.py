@@ -11,7 +11,7 @@ from dft_eval.report.document import render_html, render_markdown
 from dft_eval.run.local_pool import LocalPool
 from dft_eval.run.score_run import ScoreRequest, score_file
 from tests.eval.arithmetic import Arithmetic, write_samples
-from tests.eval.run_folders import write_run
+from tests.eval.run_folders import scored, write_run
 
 VL = "Qwen2.5-VL-3B"
 
@@ -41,7 +41,7 @@ def runs(tmp_path):
 
 def test_each_column_has_a_row_and_the_papers_figures_stand_in_theirs(runs):
     report = build_comparison(runs)
-    section = report.sections[0]
+    section = scored(report)
     scores, differences = section.tables
     assert section.title == "Vision" and scores.columns == ("Benchmark", "base", "dft", "Paper")
     rows = {(row[0].text, row[0].is_part): [cell.text for cell in row[1:]] for row in scores.rows}
@@ -73,7 +73,7 @@ def test_markdown_and_html_say_what_the_table_says(runs):
     assert "\n| \N{DOWNWARDS ARROW WITH TIP RIGHTWARDS} vision only | 29.0 21.0 to 38.5 | 32.0 " in markdown
     assert "| 28.81 / 30.96 / 32.49 |\n" in markdown and "\n| wemath chat, n=100, 1 answer each | 5.0 " in markdown
     assert html.count('<tr class="part">') == 7 and 'class="part"><th scope="row"><span class="text">S1<' in html
-    for cell in (cell for row in report.sections[0].tables[0].rows for cell in row):
+    for cell in (cell for row in scored(report).tables[0].rows for cell in row):
         assert f'<span class="text">{cell.text}</span>' in html and cell.text in markdown
     assert html.count("PARTIAL") == markdown.count("PARTIAL") == 6
 
@@ -83,7 +83,7 @@ def test_a_run_of_an_older_version_reports_no_column(runs):
     metrics = json.loads(file.read_text())
     del metrics["reported"], metrics["metrics"]["vision only"]
     file.write_text(json.dumps(metrics))
-    row = build_comparison(runs).sections[0].tables[0].rows[1]
+    row = scored(build_comparison(runs)).tables[0].rows[1]
     assert (row[0].text, row[1].text, row[2].text, row[2].note) == ("vision only", "29.0", "-", "not in this run")
 
 

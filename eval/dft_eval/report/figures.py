@@ -17,12 +17,26 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
 from matplotlib.ticker import MaxNLocator
 
-Role = Literal["reference", "first", "second", "third"]
+Role = Literal["reference", "first", "second", "third", "fourth", "fifth"]
 
-COLOURS: dict[Role, str] = {"reference": "#8a919c", "first": "#e07b2a", "second": "#2f86d6", "third": "#23a08a"}
-_STYLES: dict[Role, Any] = {"reference": (0, (1, 1.2)), "first": (0, (5, 1.6)), "second": "solid", "third": "dashdot"}
+COLOURS: dict[Role, str] = {
+    "reference": "#8a919c",
+    "first": "#e07b2a",
+    "second": "#2f86d6",
+    "third": "#23a08a",
+    "fourth": "#a45ec9",
+    "fifth": "#b8932a",
+}
+_STYLES: dict[Role, Any] = {
+    "reference": (0, (1, 1.2)),
+    "first": (0, (5, 1.6)),
+    "second": "solid",
+    "third": "dashdot",
+    "fourth": (0, (3, 1, 1, 1, 1, 1)),
+    "fifth": (0, (7, 2)),
+}
 _INK = "#010203"  # replaced by the page's text colour
-_RC: Any = {
+RC: Any = {
     "svg.fonttype": "none",
     "font.family": "sans-serif",
     "font.size": 11,
@@ -52,11 +66,13 @@ class Series:
         label: In the legend.
         values: y values.
         role: Its colour and line style.
+        steps: x values of a line; empty for 1, 2, 3, ...
     """
 
     label: str
     values: Sequence[float]
     role: Role
+    steps: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -77,29 +93,29 @@ class Panel:
 
 
 def draw_curves(panel: Panel, *, smooth: int = 1) -> str:
-    """Lines, x the step from 1.
+    """Lines, x the steps, by default from 1.
 
     Args:
         panel: What to draw.
         smooth: Width of a trailing mean; the raw values stay visible as a thin line where it is above 1.
     """
-    with rc_context(_RC):
+    with rc_context(RC):
         canvas = Canvas(figsize=(5.2, 3.1), layout="constrained")
         axes = canvas.add_subplot()
         for series in panel.series:
-            steps = range(1, len(series.values) + 1)
+            steps = series.steps or tuple(range(1, len(series.values) + 1))
             colour = COLOURS[series.role]
             if smooth > 1:
                 axes.plot(steps, series.values, color=colour, alpha=0.22, linewidth=0.8)
             smoothed = _trailing_mean(series.values, smooth)
             axes.plot(steps, smoothed, color=colour, linestyle=_STYLES[series.role], label=series.label)
         _finish(axes, panel)
-        return _to_svg(canvas)
+        return to_svg(canvas)
 
 
 def draw_histogram(panel: Panel) -> str:
     """Grouped bars over equal bins of [0, 1]; values are shares, those below 1e-4 have no bar."""
-    with rc_context(_RC):
+    with rc_context(RC):
         canvas = Canvas(figsize=(9.6, 3.3), layout="constrained")
         axes = canvas.add_subplot()
         num_bins, num_series = len(panel.series[0].values), len(panel.series)
@@ -111,7 +127,7 @@ def draw_histogram(panel: Panel) -> str:
         axes.set_ylim(1e-4, 1.6)
         _finish(axes, panel)
         axes.grid(visible=False, axis="x")
-        return _to_svg(canvas)
+        return to_svg(canvas)
 
 
 def _finish(axes: Axes, panel: Panel) -> None:
@@ -131,7 +147,7 @@ def _trailing_mean(values: Sequence[float], width: int) -> list[float]:
     return [sum(window) / len(window) for window in windows]
 
 
-def _to_svg(canvas: Canvas) -> str:
+def to_svg(canvas: Canvas) -> str:
     """SVG text, the same bytes for the same figure, without metadata or a fixed size."""
     buffer = io.BytesIO()
     canvas.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from dft_eval.errors import ConfigError, StoreError
-from dft_eval.metrics import Difference, check_mean, paired_difference
+from dft_eval.metrics import check_mean
 from dft_eval.records.changes import compare_settings
 from dft_eval.records.store import RunFolder
+from dft_eval.report.arms import find_about
 
 _SAMPLING = ("temperature", "top_p", "top_k")
 _VISION = ("judge", "min_pixels", "max_pixels")
@@ -25,7 +26,8 @@ class ComparedRun:
 
     Attributes:
         path: The folder.
-        model: Its column: the folder above the task's where a run has several tasks, else the model's name.
+        model: Its arm: of `arm.json`; else the folder above the task's where a run has several tasks, else the run's.
+        seed: Of its training, by `arm.json`; None for a model that was not trained, or of which nothing is said.
         settings: Of `run.json`.
         environments: Of `run.json`.
         metrics: Of `metrics.json`.
@@ -33,6 +35,7 @@ class ComparedRun:
 
     path: Path
     model: str
+    seed: int | None
     settings: Mapping[str, Any]
     environments: Sequence[Mapping[str, Any]]
     metrics: Mapping[str, Any]
@@ -48,20 +51,40 @@ class ComparedRun:
         return bool(self.metrics["is_complete"])
 
     @property
+    def is_subset(self) -> bool:
+        """True for the first samples of the benchmark alone, all of them with a score."""
+        return bool(self.metrics.get("is_subset", False))
+
+    @property
+    def can_be_compared(self) -> bool:
+        """True where nothing is missing of what was asked: what is missing is not missing at random."""
+        return self.is_complete or self.is_subset
+
+    @property
+    def headline(self) -> Mapping[str, Any] | None:
+        """The headline with its name; of a subset its first column."""
+        if not self.is_subset:
+            return self.metrics["headline"]  # type: ignore[no-any-return]
+        columns = self.metrics["partial_metrics"]
+        return {"name": next(iter(columns)), **next(iter(columns.values()))} if columns else None
+
+    @property
     def num_judged(self) -> int:
         """Answers with a verdict of right or wrong."""
         return int(self.metrics["n_scored"] - self.metrics["n_errors"] - self.metrics["n_unjudged"])
 
     @cached_property
     def by_problem(self) -> dict[str, float]:
-        """The value of each problem, whose mean is the headline; of a complete run.
+        """The value of each problem, whose mean is the headline; of a run that can be compared.
 
         Raises:
             StoreError: `problems.json` is not there, cannot be read, or is not what the headline is the mean of.
         """
         path = RunFolder(self.path).problems_file
-        headline = self.metrics["headline"]
+        headline = self.headline
         try:
+            if headline is None:
+                raise ValueError("there is no headline")
             content = json.loads(path.read_text(encoding="utf-8"))
             if content["schema_version"] != 1:
                 raise ValueError("another schema")
@@ -89,10 +112,11 @@ def find_runs(paths: Sequence[Path]) -> list[ComparedRun]:
         if not found:
             raise ConfigError(f"{path} holds no run folder (no run.json in or below it).")
         runs += [_read_run(folder, path) for folder in found]
-    seen: dict[tuple[str, str], Path] = {}
+    seen: dict[tuple[str, int | None, str], Path] = {}
     for run in runs:
-        if (other := seen.setdefault((run.model, run.task), run.path)) != run.path:
-            raise ConfigError(f"{other} and {run.path} are both {run.model} on {run.task}; give one of them.")
+        if (other := seen.setdefault((run.model, run.seed, run.task), run.path)) != run.path:
+            name = run.model if run.seed is None else f"{run.model} with seed {run.seed}"
+            raise ConfigError(f"{other} and {run.path} are both {name} on {run.task}; give one of them.")
     return runs
 
 
@@ -120,17 +144,10 @@ def check_comparable(first: ComparedRun, second: ComparedRun) -> None:
     if first.metrics["num_repeats"] != second.metrics["num_repeats"]:
         counts = f"{first.metrics['num_repeats']} and {second.metrics['num_repeats']}"
         raise ConfigError(f"{first.path} and {second.path} have {counts} answers a problem; use the same number.")
-    names = [run.metrics["headline"]["name"] for run in (first, second) if run.is_complete]
+    names = [run.headline["name"] for run in (first, second) if run.headline is not None]
     if len(set(names)) > 1:
         found = f"the headlines {names[0]!r} and {names[1]!r}"
         raise ConfigError(f"{first.path} and {second.path} have {found}; run the commands that made them again.")
-
-
-def compare(first: ComparedRun, second: ComparedRun) -> Difference | None:
-    """Second minus first, paired by problem; None where one is partial: what is missing is not missing at random."""
-    if not (first.is_complete and second.is_complete):
-        return None
-    return paired_difference(first.by_problem, second.by_problem)
 
 
 def _read_run(folder: Path, given: Path) -> ComparedRun:
@@ -145,8 +162,11 @@ def _read_run(folder: Path, given: Path) -> ComparedRun:
     task = str(metrics["task"])
     if content["settings"].get("task") != task:
         raise StoreError(f"{folder}: run.json and metrics.json are about different benchmarks.")
+    about = find_about(folder, given)
+    if about is not None:
+        return ComparedRun(folder, about.arm, about.seed, content["settings"], content["environments"], metrics)
     parts = task.split("/")
     above = folder.resolve()
     is_nested = above.parts[-len(parts) :] == tuple(parts)
     model = above.parents[len(parts) - 1].name if is_nested else above.name
-    return ComparedRun(folder, model, content["settings"], content["environments"], metrics)
+    return ComparedRun(folder, model, None, content["settings"], content["environments"], metrics)

@@ -19,6 +19,7 @@ from dft_eval.run.generate import generate_answers
 from dft_eval.run.scoring import finish_run
 from dft_eval.run.selection import Catalog, check_choices, describe_task, find_missing, open_asked, select_tasks
 from dft_eval.run.shards import Shard, check_shards, merge_shards
+from dft_eval.run.summary import LIMITED
 from dft_eval.tasks.base import Executor, Task, TaskSettings
 from dft_eval.vision.judge import announce_calls
 
@@ -121,7 +122,7 @@ def _plan(name: str, task: Task, model: str, out: Path, config: EvalConfig, shar
     samples = list(task.samples())
     notes = []
     if config.limit is not None:
-        notes.append(f"--limit {config.limit} of {len(samples)} samples")
+        notes.append(f"{LIMITED} {config.limit} of {len(samples)} samples")
         samples = samples[: config.limit]
     asked = samples
     settings = {

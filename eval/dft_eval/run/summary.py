@@ -13,6 +13,8 @@ from dft_eval.records.schema import Answer, Sample, Score
 from dft_eval.tasks.base import Task
 
 SCHEMA_VERSION = 1
+LIMITED = "--limit"
+"""How the note of a run begins that was asked the first samples alone."""
 _KS = (1, 2, 4, 5, 8, 10, 16, 20, 25, 32, 50, 64, 100, 128, 200, 256)
 
 
@@ -29,7 +31,8 @@ def summarise_run(
 
     The denominator is all samples that were to be asked: the benchmark, or the first of it with `--limit`. Where an
     answer is missing or could not be judged there is no headline, and the numbers over the rest stand under
-    `partial_metrics` instead of `metrics`; so they do where there are `notes`.
+    `partial_metrics` instead of `metrics`; so they do where there are `notes`. A run over the first samples alone that
+    lacks nothing else is a subset: it may be compared with another one over the same samples, never quoted.
 
     Args:
         task: The benchmark.
@@ -59,6 +62,7 @@ def summarise_run(
     columns = {name: asdict(estimate) for name, estimate in task.summarise(judged).items()} if judged else {}
     columns_at_k = {f"pass@{k}": asdict(value) for k, value in _pass_at_k(samples, judged, num_repeats).items()}
     is_complete = not reasons
+    is_subset = bool(notes) and reasons == list(notes) and all(note.startswith(LIMITED) for note in notes)
     headline = next(iter(columns), None) if is_complete else None
     if headline is not None and (absent := [name for name in task.reported if name not in list(columns)[1:]]):
         raise TaskError(
@@ -79,6 +83,7 @@ def summarise_run(
         "statuses": dict(sorted(counts.items())),
         "is_complete": is_complete,
         "incomplete_because": reasons,
+        "is_subset": is_subset,
         "headline": None if headline is None else {"name": headline, **columns[headline]},
         "reported": list(task.reported),
         "metrics" if is_complete else "partial_metrics": columns,
@@ -89,7 +94,7 @@ def summarise_run(
 def summarise_problems(
     task: Task, samples: Sequence[Sample], scores: Collection[Score], metrics: Mapping[str, Any]
 ) -> dict[str, Any] | None:
-    """The content of `problems.json`: what the headline is the mean of; None where there is no headline.
+    """The content of `problems.json`: what the headline (of a subset the first column) is the mean of; None without it.
 
     Args:
         task: The benchmark.
@@ -101,6 +106,9 @@ def summarise_problems(
         TaskError: the problems' mean is not the headline, or its interval is over something else.
     """
     headline = metrics["headline"]
+    if headline is None and metrics["is_subset"] and metrics["partial_metrics"]:
+        name, column = next(iter(metrics["partial_metrics"].items()))
+        headline = {"name": name, **column}
     if headline is None:
         return None
     problems = task.problem_scores(_in_order(samples, scores))

@@ -1,0 +1,104 @@
+"""A comparison's figures: differences with their intervals, training curves, token probabilities."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from statistics import fmean
+from typing import Any
+
+from dft_eval.report.arms import About
+from dft_eval.report.comparison import Comparison
+from dft_eval.report.document import Figure
+from dft_eval.report.figures import Panel, Role, Series, draw_curves, draw_histogram
+from dft_eval.report.forest import Interval, Row, draw_forest
+
+ROLES: tuple[Role, ...] = ("first", "second", "third", "fourth", "fifth")
+_CURVES = (
+    ("nll", "True NLL in training", "mean NLL (nats)", "SFT lowers it; DFT may raise it, and is meant to."),
+    ("one_minus_p", "1 - mean(p) in training", "1 - mean(p)", "Bounded; its gradient is DFT's."),
+)
+_NUM_BINS = 20
+
+
+def roles(comparison: Comparison) -> dict[str, Role]:
+    """Colour and line of each arm, the same in every figure; the baseline is grey, further arms share the last."""
+    others = [arm for arm in comparison.arms if arm != comparison.baseline]
+    found: dict[str, Role] = {arm: ROLES[min(index, len(ROLES) - 1)] for index, arm in enumerate(others)}
+    return {comparison.baseline: "reference", **found}
+
+
+def difference_figure(comparison: Comparison) -> tuple[Figure, ...]:
+    """Every arm's difference to the baseline on every benchmark, with intervals."""
+    colours, rows = roles(comparison), []
+    for task in comparison.tasks:
+        intervals = []
+        for arm in comparison.others(comparison.baseline):
+            compared = comparison.differences.get((task, arm, comparison.baseline))
+            if compared is None:
+                continue
+            estimate = compared.difference.estimate
+            low, high = (None if end is None else 100 * end for end in (estimate.low, estimate.high))
+            is_decided = compared.verdict != "no decision"
+            intervals.append(Interval(arm, 100 * estimate.value, low, high, colours[arm], is_decided))
+        if intervals:
+            rows.append(Row(task, tuple(intervals)))
+    if not rows:
+        return ()
+    caption = (
+        f"Each arm minus {comparison.baseline}, with 95% intervals. Filled: decided after Holm's correction; hollow: "
+        "no decision."
+    )
+    svg = draw_forest(rows, f"points against {comparison.baseline}")
+    return (Figure("Differences", caption, svg, is_wide=True),)
+
+
+def curve_figures(comparison: Comparison, abouts: Sequence[About]) -> tuple[Figure, ...]:
+    """True NLL and 1 - mean(p) of every trained arm on its training batches, means over the seeds."""
+    colours, figures = roles(comparison), []
+    for key, title, label, reading in _CURVES:
+        series = []
+        for arm in comparison.arms:
+            curves = [_curve(about, key) for about in abouts if about.arm == arm and about.monitor_rows]
+            steps = sorted(set.intersection(*(set(curve) for curve in curves))) if curves else []
+            if steps:
+                values = [fmean(curve[step] for curve in curves) for step in steps]
+                series.append(Series(arm, values, colours[arm], tuple(steps)))
+        if series:
+            caption = f"{reading} Each on its own training batches; mean over the seeds."
+            figures.append(Figure(title, caption, draw_curves(Panel(label, "step", tuple(series)))))
+    return tuple(figures)
+
+
+def probability_figure(comparison: Comparison, probs: Mapping[str, Any]) -> tuple[Figure, ...]:
+    """The same tokens' probabilities under every arm, means over the seeds."""
+    colours, series = roles(comparison), []
+    for arm, checkpoints in by_arm(probs).items():
+        if arm not in colours:
+            continue
+        shares = [_shares(checkpoint["histogram"]) for checkpoint in checkpoints]
+        series.append(Series(arm, [fmean(each) for each in zip(*shares, strict=True)], colours[arm]))
+    if not series:
+        return ()
+    svg = draw_histogram(Panel("share of tokens (log)", "probability of the right token", tuple(series), is_log=True))
+    caption = (
+        f"{probs['num_tokens']:,} tokens of the same texts; {_NUM_BINS} bins; one with less than one token in 10,000 "
+        "has no bar."
+    )
+    return (Figure("Token probabilities", caption, svg, is_wide=True),)
+
+
+def by_arm(probs: Mapping[str, Any]) -> dict[str, list[Mapping[str, Any]]]:
+    """The checkpoints of each arm: `dft/seed0` is one of `dft`."""
+    found: dict[str, list[Mapping[str, Any]]] = {}
+    for checkpoint in probs["checkpoints"]:
+        found.setdefault(str(checkpoint["name"]).partition("/")[0], []).append(checkpoint)
+    return found
+
+
+def _curve(about: About, key: str) -> dict[int, float]:
+    return {int(row["step"]): float(row["means"][key]) for row in about.monitor_rows if key in row["means"]}
+
+
+def _shares(histogram: Sequence[int]) -> list[float]:
+    width, total = len(histogram) // _NUM_BINS, sum(histogram)
+    return [sum(histogram[start : start + width]) / total for start in range(0, len(histogram), width)]
