@@ -15,7 +15,7 @@ export DFT_VLMEVAL_PYTHON ?= $(CURDIR)/$(VLMEVAL)/bin/python
 export TORCH_EXTENSIONS_DIR ?= $(CURDIR)/.cache/torch_extensions
 
 .DEFAULT_GOAL := help
-.PHONY: help setup vlmeval toolchains format demo examples sweep test test-llamafactory test-evaluation test-ms-swift check bench lock clean
+.PHONY: help setup vlmeval toolchains format demo study examples sweep test test-llamafactory test-evaluation test-ms-swift check bench lock clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -86,6 +86,11 @@ examples: $(LF)/.ready  ## write yaml_examples/ anew from tests/examples/recipes
 
 demo: setup  ## train SFT and DFT through both frameworks and open the report's numbers (under 10 minutes)
 	$(LF)/bin/dft demo --out demo_out
+
+study: setup  ## the study of docs/results: SmolLM2-135M, four losses, two seeds, evaluated and reported (up to three hours)
+	$(LF)/bin/python -m dft_plugin.demo.smollm2_study runs/smollm2
+	$(LF)/bin/dft study run yaml_examples/study/smollm2.yaml
+	$(LF)/bin/dft study run yaml_examples/study/smollm2_facts.yaml
 
 bench: setup  ## the speed and memory ratios of the README
 	$(LF)/bin/python tests/benchmarks/import_time.py

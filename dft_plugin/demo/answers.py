@@ -61,6 +61,7 @@ class Answers:
 
     def write(self, path: Path) -> None:
         """One JSON record an answer."""
+        path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("".join(json.dumps(asdict(answer)) + "\n" for answer in self.answers), encoding="utf-8")
 
 

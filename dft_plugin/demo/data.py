@@ -16,11 +16,10 @@ from dft_eval.tasks.toy import (
     ToyProblem,
     demonstrate,
     demonstrate_with_slips,
-    invent_facts,
-    split_additions,
+    invent_world,
 )
+from dft_plugin.demo.keys import Arm
 from dft_plugin.demo.tiny_model import TEMPLATE
-from dft_plugin.study.arms import Arm
 
 MIXED_BATCH = 32
 ROUTE = json.dumps({"route": {"by": "column", "column": "kind", "rules": {"fact": "sft", "addition": "dft"}}})
@@ -95,15 +94,20 @@ class SeedPlan:
 def write_plan(seed: int, root: Path, recipe: Recipe, *, with_swift: bool) -> SeedPlan:
     """Write the training files of one seed below `root`; the same seed writes the same bytes."""
     rng = random.Random(seed)
-    known, held_out = split_additions(recipe.num_held_out, rng)
-    old_facts = invent_facts(recipe.num_old_facts, rng)
-    new_facts = invent_facts(recipe.num_new_facts, rng, known={fact.prompt for fact in old_facts})
-    base = [demonstrate(problem) for problem in (*known, *old_facts)]
+    world = invent_world(
+        rng,
+        num_held_out=recipe.num_held_out,
+        num_old_facts=recipe.num_old_facts,
+        num_new_facts=recipe.num_new_facts,
+    )
+    base = [demonstrate(problem) for problem in (*world.known, *world.old_facts)]
     rng.shuffle(base)
     files = {
         "base": base,
-        "noisy_additions": demonstrate_with_slips(known[: recipe.num_demonstrations], recipe.corrupted_share, rng),
-        "new_facts": [demonstrate(fact) for fact in new_facts],
+        "noisy_additions": demonstrate_with_slips(
+            world.known[: recipe.num_demonstrations], recipe.corrupted_share, rng
+        ),
+        "new_facts": [demonstrate(fact) for fact in world.new_facts],
     }
     noisy, facts = files["noisy_additions"], files["new_facts"]
     folder = f"seed{seed}"
@@ -111,11 +115,11 @@ def write_plan(seed: int, root: Path, recipe: Recipe, *, with_swift: bool) -> Se
     records["mixed"] = _alternate(noisy, facts, recipe.mixed_steps * MIXED_BATCH // 2, rng)
     hashes = {name: _write_jsonl(root / folder / "data" / f"{name}.jsonl", rows) for name, rows in records.items()}
     _write_dataset_info(root / folder / "data", records)
-    arms = _make_arms(seed, folder, hashes, recipe, with_swift=with_swift)
-    return SeedPlan(seed, folder, tuple(held_out), tuple(new_facts), tuple(arms), hashes)
+    arms = _make_arms(seed, folder, recipe, with_swift=with_swift)
+    return SeedPlan(seed, folder, world.held_out, world.new_facts, tuple(arms), hashes)
 
 
-def _make_arms(seed: int, folder: str, hashes: dict[str, str], recipe: Recipe, *, with_swift: bool) -> Iterable[Arm]:
+def _make_arms(seed: int, folder: str, recipe: Recipe, *, with_swift: bool) -> Iterable[Arm]:
     def arm(
         name: str,
         data: str,
@@ -131,9 +135,8 @@ def _make_arms(seed: int, folder: str, hashes: dict[str, str], recipe: Recipe, *
             name=f"{folder}/{name}",
             framework="ms_swift" if name.endswith("ms_swift") else "llamafactory",
             loss_type=loss_type,
-            model=f"{folder}/init" if is_base else f"{folder}/base/model",
+            model=f"{folder}/init",
             data=f"{folder}/data/{data}.jsonl",
-            data_sha256=hashes[data],
             template=TEMPLATE,
             num_steps=steps,
             batch_size=batch_size,

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from dft_eval.report.document import Figure
 from dft_eval.report.figures import Panel, Role, Series, draw_curves, draw_histogram
 from dft_plugin.analysis.token_probs import TokenProbs
+from dft_plugin.demo.arms import ArmResult
 from dft_plugin.demo.data import SeedPlan
-from dft_plugin.study.arms import ArmResult
 
 _SMOOTH_STEPS = 10
 _HISTOGRAM_CAPTION = "20 bins; a bin with less than one token in 10,000 has no bar."

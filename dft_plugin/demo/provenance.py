@@ -11,8 +11,8 @@ from importlib.metadata import version
 from pathlib import Path
 
 import dft_plugin
+from dft_plugin.demo.arms import ArmResult
 from dft_plugin.demo.data import Recipe, SeedPlan
-from dft_plugin.study.arms import ArmResult
 
 
 def describe_provenance(

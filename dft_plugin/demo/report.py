@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from dft_eval.report.document import Cell, Fact, Report, Section, Table
+from dft_plugin.demo.arms import ArmResult
 from dft_plugin.demo.data import Recipe, SeedPlan
 from dft_plugin.demo.figures import agreement_figure, curve_figures, token_prob_figures
 from dft_plugin.demo.results import ADDITION_ARMS, FACT_ARMS, MIXED_ARMS, SeedResults
 from dft_plugin.demo.summary import difference_line, percent, points, score_line
 from dft_plugin.demo.tables import NAMES, TONES, difference_table, example_table, score_table
-from dft_plugin.study.arms import ArmResult
 
 _SKILL_T1, _SKILL_GREEDY, _FACTS_GREEDY = 2, 3, 5  # in COMPARISONS
 
@@ -22,6 +22,7 @@ def make_report(
     recipe: Recipe,
     provenance: Mapping[str, str],
     command: str,
+    out_name: str,
 ) -> Report:
     """The whole report of one demo; curves, histogram and examples are those of the first seed.
 
@@ -32,6 +33,7 @@ def make_report(
         recipe: Sizes.
         provenance: See `describe_provenance`.
         command: What repeats the demo.
+        out_name: Of the demo's folder.
     """
     plan, first = plans[0], scored[0]
     return Report(
@@ -56,7 +58,7 @@ def make_report(
             Section("Examples at temperature 1", tables=(example_table(plan, first),)),
         ),
         limits=_limits(recipe),
-        commands=_commands(plan, command),
+        commands=_commands(plan, command, out_name),
         provenance=provenance,
         results={
             "seeds": [results.record() for results in scored],
@@ -226,9 +228,9 @@ def _limits(recipe: Recipe) -> tuple[str, ...]:
     )
 
 
-def _commands(plan: SeedPlan, command: str) -> tuple[str, ...]:
+def _commands(plan: SeedPlan, command: str, out_name: str) -> tuple[str, ...]:
     """The demo, and two of its arms alone."""
     arms = [arm for arm in (plan.arm("dft"), plan.arm("dft_ms_swift")) if arm is not None]
-    notes = {"llamafactory": "in the LLaMA-Factory environment", "ms_swift": "in the ms-swift environment"}
-    alone = [f"CUDA_VISIBLE_DEVICES= {arm.rerun_command()}  # {notes[arm.framework]}" for arm in arms]
-    return (command, "# one arm alone, from the output folder, after the demo", *alone)
+    starts = {"llamafactory": "llamafactory-cli train", "ms_swift": "swift sft"}
+    alone = [f"CUDA_VISIBLE_DEVICES= {starts[arm.framework]} {out_name}/jobs/{arm.job_name}.yaml" for arm in arms]
+    return (command, "# one arm alone, in its framework's environment, after the demo", *alone)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -11,8 +11,8 @@ from dft_eval.metrics import Difference, holm, paired_difference
 from dft_plugin.analysis.token_probs import TokenProbs
 from dft_plugin.demo.agreement import first_example_agrees, relative_differences
 from dft_plugin.demo.answers import Answers, TinyModel
+from dft_plugin.demo.arms import ArmResult
 from dft_plugin.demo.data import Recipe, SeedPlan
-from dft_plugin.study.arms import ArmResult
 
 DECODINGS = ("greedy", "t1")
 ADDITION_ARMS = ("base", "sft", "dft", "dft_ms_swift")
@@ -96,7 +96,6 @@ def score_seed(
     root: Path,
     recipe: Recipe,
     trained: Mapping[str, ArmResult],
-    on_scored: Callable[[], None],
 ) -> SeedResults:
     """Ask every arm of a seed, write its answers beside it, compare.
 
@@ -105,7 +104,6 @@ def score_seed(
         root: The demo's folder.
         recipe: How many samples.
         trained: Results of the arms by name.
-        on_scored: Called after each arm.
     """
     problems = {"addition": plan.additions, "facts": plan.facts}
     asked = {"addition": (*ADDITION_ARMS, *MIXED_ARMS), "facts": (*FACT_ARMS, *MIXED_ARMS)}
@@ -121,9 +119,8 @@ def score_seed(
             sampled = model.ask(problems[task], num_samples=recipe.num_samples, seed=plan.seed)
             for decoding, given in zip(DECODINGS, (greedy, sampled), strict=True):
                 answers[task, name, decoding] = given
-                given.write(root / arm.name / f"answers_{task}_{decoding}.jsonl")
+                given.write(root / "answers" / arm.name / f"{task}_{decoding}.jsonl")
             probs[task, name] = model.token_probs(problems[task])
-        on_scored()
     differences = tuple(
         paired_difference(answers[task, first, decoding].by_problem, answers[task, second, decoding].by_problem)
         for task, first, second, decoding in COMPARISONS
@@ -133,6 +130,6 @@ def score_seed(
     same = None
     if native is not None and other is not None:
         losses = tuple(relative_differences(trained[native.name], trained[other.name]))
-        same = first_example_agrees(root / native.name / "train.log", root / other.name / "train.log")
+        same = first_example_agrees(root / native.log, root / other.log)
     adjusted = tuple(holm([difference.p_value for difference in differences]))
     return SeedResults(plan.seed, answers, probs, differences, adjusted, losses, same)

@@ -12,21 +12,23 @@ from typing import TYPE_CHECKING, Any
 from rich import box
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table as RichTable
 
 from dft_eval.records.changes import compare_settings
+from dft_plugin.demo.arms import make_jobs, read_result
 from dft_plugin.demo.data import Recipe, SeedPlan, write_plan
-from dft_plugin.errors import ConfigError
+from dft_plugin.errors import ConfigError, DftError
 from dft_plugin.run_record import write_json
-from dft_plugin.study.arms import Arm
-from dft_plugin.study.commands import find_llamafactory, find_swift
-from dft_plugin.study.scheduler import run_arms
+from dft_plugin.study.frameworks import find_llamafactory, find_swift
+from dft_plugin.study.processes import end_leftovers
+from dft_plugin.study.progress import StudyProgress
+from dft_plugin.study.scheduler import Here, run_jobs
 
 if TYPE_CHECKING:
     from dft_eval.report.document import Report
+    from dft_plugin.demo.arms import ArmResult
+    from dft_plugin.demo.keys import Arm
     from dft_plugin.demo.results import SeedResults
-    from dft_plugin.study.arms import ArmResult
 
 SCHEMA_VERSION = 1
 
@@ -87,29 +89,42 @@ def run_demo(settings: DemoSettings, console: Console) -> DemoResult:
     os.environ.setdefault("DS_ACCELERATOR", "cpu")  # the demo runs on the CPU; deepspeed would announce its guess
     find_llamafactory()
     swift = find_swift(settings.swift_python)
-    out = settings.out.absolute()
+    out = settings.out
     _claim_folder(out, settings)
     if swift is None:
         console.print("[yellow]ms-swift was not found: its arm is skipped, and the report says so.[/]")
     seeds = range(settings.seed, settings.seed + settings.seeds)
     plans = [write_plan(seed, out, settings.recipe, with_swift=swift is not None) for seed in seeds]
-    arms = [arm for plan in plans for arm in plan.arms]
-    with _progress(console) as progress:
-        _write_initial_models(plans, out)
-        bars: dict[str, TaskID] = {arm.name: progress.add_task(_label(arm), total=arm.num_steps) for arm in arms}
-        scoring = progress.add_task("scoring", total=len(arms))
-        trained = run_arms(
-            _by_depth(arms),
-            out,
-            swift=swift,
-            num_jobs=settings.jobs,
-            on_progress=lambda arm, steps: progress.update(bars[arm.name], completed=steps),
-        )
-        # these load the model classes, which may announce themselves: only after the bars are up
-        from dft_plugin.demo.results import score_seed
+    _write_initial_models(plans, out)
+    trained = train_arms([arm for plan in plans for arm in plan.arms], out, settings, console)
+    # these load the model classes, which may announce themselves: only after the bars are gone
+    from dft_plugin.demo.results import score_seed
 
-        scored = [score_seed(plan, out, settings.recipe, trained, lambda: progress.advance(scoring)) for plan in plans]
+    with console.status("scoring"):
+        scored = [score_seed(plan, out, settings.recipe, trained) for plan in plans]
     return _report(settings, plans, scored, trained, out, wall_s=time.monotonic() - started, console=console)
+
+
+def train_arms(arms: list[Arm], out: Path, settings: DemoSettings, console: Console) -> dict[str, ArmResult]:
+    """Train the arms that are not trained yet.
+
+    Args:
+        arms: Each after the one it starts from.
+        out: The demo's folder, with data and initial models.
+        settings: How many at once, and where ms-swift is.
+        console: Where progress is shown.
+
+    Raises:
+        DftError: an arm failed; the message has the end of its log.
+    """
+    end_leftovers(out)
+    jobs = make_jobs(arms, out, settings.swift_python)
+    ordered = sorted(jobs.values(), key=lambda job: job.depth)  # so that no process waits for one
+    with StudyProgress(ordered, settings.jobs, console) as progress:
+        outcome = run_jobs(ordered, place=Here(), num_jobs=settings.jobs, progress=progress)
+    if outcome.failures:
+        raise DftError(next(iter(outcome.failures.values())))
+    return {arm.name: read_result(arm, out, outcome.done[arm.job_name]) for arm in arms}
 
 
 def _report(
@@ -129,7 +144,7 @@ def _report(
 
     provenance = describe_provenance(plans, trained, settings.recipe, wall_s=wall_s)
     command = f"dft demo --out {settings.out.name} --seeds {settings.seeds} --seed {settings.seed}"
-    report = make_report(plans, scored, trained, settings.recipe, provenance, command)
+    report = make_report(plans, scored, trained, settings.recipe, provenance, command, settings.out.name)
     files = write_report(report, out)
     write_picture(report.results, out / "picture.svg")
     _print_summary(report, files.html, console)
@@ -182,24 +197,3 @@ def _write_initial_models(plans: list[SeedPlan], out: Path) -> None:
     for plan in plans:
         if not (out / plan.folder / "init" / "tokenizer.json").exists():
             write_tiny_model(out / plan.folder / "init", plan.seed)
-
-
-def _by_depth(arms: list[Arm]) -> list[Arm]:
-    """Base arms first, so that no process waits for one."""
-    return sorted(arms, key=lambda arm: arm.starts_from is not None)
-
-
-def _label(arm: Arm) -> str:
-    framework = "ms-swift" if arm.framework == "ms_swift" else "LLaMA-Factory"
-    return f"{arm.name:<20} {arm.loss_type} in {framework}"
-
-
-def _progress(console: Console) -> Progress:
-    columns = (
-        SpinnerColumn(),
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.completed:.0f}/{task.total:.0f}"),
-        TimeElapsedColumn(),
-    )
-    return Progress(*columns, console=console, disable=not console.is_terminal)

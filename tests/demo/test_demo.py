@@ -4,7 +4,6 @@ import dataclasses
 import importlib.util
 import io
 import json
-import os
 import shutil
 from pathlib import Path
 
@@ -12,10 +11,9 @@ import pytest
 from rich.console import Console
 
 from dft_plugin.demo.data import Recipe, write_plan
-from dft_plugin.demo.run import DemoSettings, run_demo
+from dft_plugin.demo.run import DemoSettings, run_demo, train_arms
 from dft_plugin.errors import ConfigError, DftError, MissingPrerequisiteError
-from dft_plugin.study.commands import find_swift
-from dft_plugin.study.scheduler import run_arms
+from dft_plugin.study.frameworks import find_swift
 from tests.conftest import require
 
 pytestmark = [pytest.mark.slow, pytest.mark.llamafactory]
@@ -71,7 +69,7 @@ def test_every_arm_was_trained_and_scored(without_swift):
     scores = result.results["seeds"][0]["scores"]
     assert len(scores) == 24
     assert {score["num_answers"] for score in scores if score["task"] == "addition"} == {12, 24}
-    state = json.loads((settings.out / "seed5/dft/model/dft_run.json").read_text())
+    state = json.loads((settings.out / "train/seed5/dft/dft_run.json").read_text())
     assert state["loss_type"] == "dft"
 
 
@@ -95,7 +93,7 @@ def test_a_second_call_resumes(whole, without_swift):
     (settings, first, _), (copy, second, _) = whole, without_swift
 
     def logs(out):
-        return {path.relative_to(out): path.stat().st_mtime_ns for path in out.glob("seed5/*/train.log")}
+        return {path.relative_to(out): path.stat().st_mtime_ns for path in out.glob("jobs/train/seed5/*.log")}
 
     assert logs(copy.out) == logs(settings.out) and len(logs(copy.out)) == len(ARMS) + 1
     before, after = first.results["seeds"][0], second.results["seeds"][0]
@@ -121,27 +119,13 @@ def test_a_missing_interpreter_is_named(tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-def test_a_failing_arm_shows_the_end_of_its_log_and_ends_the_others(tmp_path):
+def test_a_failing_arm_shows_the_end_of_its_log(tmp_path):
     plan = write_plan(0, tmp_path, RECIPE, with_swift=False)  # no initial model was written
-    with pytest.raises(DftError, match="seed0/base ended with exit code") as caught:
-        run_arms(plan.arms, tmp_path, swift=None, num_jobs=2, on_progress=lambda arm, steps: None)
-    assert str(tmp_path / "seed0/base/train.log") in str(caught.value)
-    assert "llamafactory-cli train seed0/base/train.yaml" in str(caught.value)
-    assert not (tmp_path / "seed0/base/arm.json").exists()
-    with pytest.raises(ChildProcessError):
-        os.waitpid(-1, os.WNOHANG)
-
-
-def test_an_interrupt_ends_the_children(tmp_path):
-    plan = write_plan(0, tmp_path, RECIPE, with_swift=False)
-
-    def interrupt(arm, steps):
-        raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        run_arms(plan.arms, tmp_path, swift=None, num_jobs=2, on_progress=interrupt)
-    with pytest.raises(ChildProcessError):
-        os.waitpid(-1, os.WNOHANG)
+    with pytest.raises(DftError, match="train/seed0/base ended with exit code") as caught:
+        train_arms(list(plan.arms), tmp_path, DemoSettings(out=tmp_path), Console(file=io.StringIO()))
+    assert str(tmp_path / "jobs/train/seed0/base.log") in str(caught.value)
+    assert "llamafactory-cli train" in str(caught.value)
+    assert not (tmp_path / "jobs/train/seed0/base.json").exists()
 
 
 def test_both_frameworks_train_the_same(whole):

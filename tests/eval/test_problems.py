@@ -113,7 +113,8 @@ def test_a_thousand_thirds_are_their_mean():
 @pytest.mark.parametrize("name", [name for name, kind in TASKS.items() if kind.domain != "vision"])
 def test_every_headline_is_the_mean_over_its_problems(data_dir, name, num_repeats):
     kind = TASKS[name]
-    require((data_dir / kind.data_files[0].path).is_file(), kind.data_files[0].path)
+    for file in kind.data_files[:1]:
+        require((data_dir / file.path).is_file(), file.path)
     task = kind(data_dir, kind.protocols[0])
     samples, rng, scores = task.samples(), random.Random(0), []
     for sample in samples:

@@ -12,6 +12,7 @@ from dft_eval.tasks.code.multipl_e import MULTIPL_E
 from dft_eval.tasks.facts.natural_questions import NaturalQuestions
 from dft_eval.tasks.math.answers import MATH
 from dft_eval.tasks.math.gsm8k import Gsm8k, Gsm8kSteps
+from dft_eval.tasks.toy_benchmarks import ToyAddition, ToyFacts
 from dft_eval.tasks.vision.benchmarks import VISION
 
 _KINDS: tuple[type[Task], ...] = (
@@ -23,6 +24,8 @@ _KINDS: tuple[type[Task], ...] = (
     Gsm8kSteps,
     NaturalQuestions,
     *VISION,
+    ToyAddition,
+    ToyFacts,
 )
 
 ENTRY_POINTS = "dft_eval.tasks"

@@ -66,6 +66,23 @@ class Demonstration:
 
 
 @dataclass(frozen=True)
+class ToyWorld:
+    """Everything there is to know.
+
+    Attributes:
+        known: Additions for training.
+        held_out: Additions that are only asked.
+        old_facts: Facts a base model may be taught.
+        new_facts: Facts it is taught later.
+    """
+
+    known: tuple[ToyProblem, ...]
+    held_out: tuple[ToyProblem, ...]
+    old_facts: tuple[ToyProblem, ...]
+    new_facts: tuple[ToyProblem, ...]
+
+
+@dataclass(frozen=True)
 class Verdict:
     """Verdict on one response.
 
@@ -121,6 +138,16 @@ def invent_facts(count: int, rng: random.Random, *, known: Collection[str] = ())
             answer = _word(2, rng)
             facts[prompt] = ToyProblem(f"fact/{prompt}", prompt, answer, answer)
     return list(facts.values())
+
+
+def invent_world(
+    rng: random.Random, *, num_held_out: int = 500, num_old_facts: int = 1000, num_new_facts: int = 100
+) -> ToyWorld:
+    """Additions and facts of one seed; no fact is both old and new."""
+    known, held_out = split_additions(num_held_out, rng)
+    old = invent_facts(num_old_facts, rng)
+    new = invent_facts(num_new_facts, rng, known={fact.prompt for fact in old})
+    return ToyWorld(tuple(known), tuple(held_out), tuple(old), tuple(new))
 
 
 def grade(problem: ToyProblem, response: str, *, has_stopped: bool) -> Verdict:
