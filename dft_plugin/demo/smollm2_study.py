@@ -20,7 +20,7 @@ from dft_eval.tasks.math.gsm8k import without_marks
 from dft_plugin.demo.smollm2 import smollm2_folder
 from dft_plugin.errors import MissingPrerequisiteError
 
-NUM_TRAINED, NUM_HELD_OUT = 128, 48
+NUM_TRAINED, NUM_HELD_OUT = 96, 32
 
 
 def write_inputs(out: Path, data_dir: Path) -> None:
