@@ -15,8 +15,9 @@ import typer
 from dft_eval.cli import app as eval_app
 from dft_eval.errors import EvalError
 from dft_eval.rollout.cli import app as rollout_app
+from dft_plugin.analysis.probs import cli as probs_cli
 from dft_plugin.data.cli import app as data_app
-from dft_plugin.errors import ConfigError, ConflictError, DftError, MissingPrerequisiteError
+from dft_plugin.errors import ConfigError, DftError, MissingPrerequisiteError
 from dft_plugin.study.cli import app as study_app
 
 # Base of every complaint about the command line; some versions of typer bring their own copy of click.
@@ -130,11 +131,10 @@ def scan(
     Formats: messages, conversations (sharegpt), instruction/input/output, prompt/response, query/response, text;
     images in `images`. Writes scan.json, scan.jsonl and scan.png.
     """
+    from dft_plugin.encoding.interface import asked_interface
     from dft_plugin.scan.run import ScanSettings, run_scan
 
-    if chat and completion:
-        raise ConflictError("--chat and --completion; one is accepted.")
-    interface: Literal["chat", "completion"] | None = "chat" if chat else "completion" if completion else None
+    interface = asked_interface(chat=chat, completion=completion)
     settings = ScanSettings(model, tuple(data), out, samples, max_length, batch_size, dtype, device, seed, interface)
     result = run_scan(settings)
     if as_json:
@@ -143,6 +143,9 @@ def scan(
         from dft_plugin.scan.tables import print_scan
 
         print_scan(result)
+
+
+app.command(epilog=probs_cli.EXAMPLE)(probs_cli.probs)
 
 
 @app.command(epilog="Example: dft reference Qwen/Qwen2.5-Math-1.5B train.yaml --out reference")

@@ -93,11 +93,13 @@ class TargetScorer:
             IntegrationError: the model changed its logits otherwise than in the first batch.
         """
         inputs = {**inputs, "use_cache": False}
-        if self._head is not None and not self._head.is_proven:
-            reason = self._head.prove(self._model, {**inputs, "labels": labels})
-            if reason:
-                self._take_logits_path(reason)
-        logps = 0 - self._output(inputs, labels).token_nll.double().cpu()  # 0 - x: an ignored target is no -0.0
+        try:
+            token_nll = self._token_nll(inputs, labels)
+        except IntegrationError:  # a NaN equals nothing, so a broken model looks like one that is not understood
+            token_nll = logits_loss(self._model(**inputs).logits, labels, objective="sft").token_nll
+            if token_nll.isfinite().all():
+                raise
+        logps = 0 - token_nll.double().cpu()  # 0 - x: an ignored target is no -0.0
         bad_rows = (~logps.isfinite()).any(1).nonzero()
         if bad_rows.numel():
             row = int(bad_rows[0])
@@ -107,6 +109,13 @@ class TargetScorer:
                 row,
             )
         return logps
+
+    def _token_nll(self, inputs: Mapping[str, Any], labels: Tensor) -> Tensor:
+        if self._head is not None and not self._head.is_proven:
+            reason = self._head.prove(self._model, {**inputs, "labels": labels})
+            if reason:
+                self._take_logits_path(reason)
+        return self._output(inputs, labels).token_nll
 
     def _output(self, inputs: Mapping[str, Any], labels: Tensor) -> LossOutput:
         if self._head is None:

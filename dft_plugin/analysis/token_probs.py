@@ -20,6 +20,7 @@ from dft_plugin.errors import InputError
 
 NUM_FINE_BINS = 1000
 LOW, HIGH = 0.05, 0.95
+_INNER_EDGES = torch.arange(1, NUM_FINE_BINS, dtype=torch.float64) / NUM_FINE_BINS
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,17 @@ class TokenProbs:
         }
 
 
+def count_fine(probs: Tensor) -> NDArray[np.int64]:
+    """Counts in 1,000 bins: bin i is i/1000 <= p < (i+1)/1000 exactly, and the last one holds p = 1 too.
+
+    Args:
+        probs: float64, shape (N,), each in [0, 1].
+    """
+    # p * 1000 would round some p below an edge onto it
+    bins = torch.searchsorted(_INNER_EDGES, probs, right=True)
+    return torch.bincount(bins, minlength=NUM_FINE_BINS).numpy(force=True)
+
+
 def token_probs(model: torch.nn.Module, batches: Iterable[tuple[Tensor, Tensor]]) -> TokenProbs:
     """Probabilities a causal language model gives to the targets of `batches`.
 
@@ -86,8 +98,7 @@ def token_probs(model: torch.nn.Module, batches: Iterable[tuple[Tensor, Tensor]]
     for input_ids, labels in batches:
         logps = score({"input_ids": input_ids}, labels)[(labels[:, 1:] != -100).cpu()]
         probs = logps.exp()
-        fine = (probs * NUM_FINE_BINS).long().clamp(max=NUM_FINE_BINS - 1)
-        counts += torch.bincount(fine, minlength=NUM_FINE_BINS).numpy(force=True)
+        counts += count_fine(probs)
         sum_nll -= float(logps.sum())
         sum_p += float(probs.sum())
     if not counts.sum():

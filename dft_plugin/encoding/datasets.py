@@ -1,4 +1,4 @@
-"""Training files as `dft scan` reads them: JSON or JSONL, one format a file, every row checked.
+"""Training files as `dft scan` and `dft probs` read them: JSON or JSONL, one format a file, every row checked.
 
 A row of another format, an ambiguous one, or one with a field that changes what is trained and is not understood
 (tools, videos, a loss switch) is an error that names the file and the row; nothing is guessed or left out.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import random
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -52,6 +53,13 @@ def read_datasets(paths: Sequence[Path]) -> list[Dataset]:
             "Rename one."
         )
     return [_read(path) for path in paths]
+
+
+def draw(dataset: Dataset, count: int, seed: int) -> list[Row]:
+    """A seeded sample of the rows without replacement, in the file's order; all of them where there are no more."""
+    rng = random.Random(f"{seed}:{dataset.name}")
+    chosen = sorted(rng.sample(range(len(dataset.rows)), min(count, len(dataset.rows))))
+    return [dataset.rows[index] for index in chosen]
 
 
 def _read(path: Path) -> Dataset:

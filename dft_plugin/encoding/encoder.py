@@ -16,11 +16,11 @@ from torch import Tensor
 from dft_plugin.encoding.chat_template import ChatTemplate, Part, chat_template_of
 from dft_plugin.encoding.datasets import Dataset
 from dft_plugin.encoding.images import place_images
+from dft_plugin.encoding.interface import Interface
 from dft_plugin.encoding.row_formats import CONVERSATIONS, Row
 from dft_plugin.errors import ConfigError, InputError
 
 IGNORED = -100
-Interface = Literal["chat", "completion"]
 Status = Literal["ok", "no_target", "too_long"]
 
 

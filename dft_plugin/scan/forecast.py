@@ -14,9 +14,10 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from dft_plugin.analysis.target_classes import FORMAT_CLASSES, SUMS, TARGET_CLASSES
 from dft_plugin.errors import InputError
 from dft_plugin.scan.suggested_loss import SuggestedLoss, suggest_one, suggest_route
-from dft_plugin.scan.tally import FORMAT_CLASSES, SCAN_CLASSES, SUMS, Sums
+from dft_plugin.scan.tally import Sums
 
 STRONG_MEAN_P = 0.65
 """From here on the prior counts as strong: most tokens are the model's own choice, and DFT's mean weight is that."""
@@ -135,13 +136,13 @@ def forecast(
 
 def _content(sums: Sums) -> dict[str, Sums]:
     """Columns of everything but the format, by name."""
-    is_content = [name not in FORMAT_CLASSES for name in SCAN_CLASSES]
+    is_content = [name not in FORMAT_CLASSES for name in TARGET_CLASSES]
     return dict(zip(SUMS, np.moveaxis(sums[..., is_content, :].sum(-2), -1, 0), strict=True))
 
 
 def _mean_p(sums: Sums, name: str) -> Sums:
     """Mean p of one class; not a number where it does not occur."""
-    row = sums[..., SCAN_CLASSES.index(name), :]
+    row = sums[..., TARGET_CLASSES.index(name), :]
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.asarray(row[..., SUMS.index("sum_p")] / row[..., SUMS.index("num_tokens")])
 

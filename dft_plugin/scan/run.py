@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
-import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from dft_plugin.analysis.pretrained import Dtype, ModelFiles, choose_device, read_model_files, require_packages
-from dft_plugin.encoding.datasets import Dataset, read_datasets
+from dft_plugin.analysis.pretrained import (
+    Dtype,
+    ModelFiles,
+    choose_device,
+    load_frozen,
+    read_model_files,
+    require_packages,
+)
+from dft_plugin.encoding.datasets import Dataset, draw, read_datasets
 from dft_plugin.encoding.row_formats import Row
 from dft_plugin.errors import ConfigError, InputError
 from dft_plugin.scan.store import ScanStore
 
 if TYPE_CHECKING:
-    from dft_plugin.encoding.encoder import Encoder, Interface, Sample
-    from dft_plugin.scan.model import ScanModel
+    from dft_plugin.analysis.row_scorer import RowScorer
+    from dft_plugin.encoding.encoder import Encoder, Sample
+    from dft_plugin.encoding.interface import Interface
 
 NOTES = (
     "`total` and every total share count the tokens of the samples, at most --samples rows a dataset, not the mixture "
@@ -89,13 +96,6 @@ def run_scan(settings: ScanSettings) -> dict[str, Any]:
         store.close()
 
 
-def draw(dataset: Dataset, count: int, seed: int) -> list[Row]:
-    """A seeded sample of the rows without replacement, in the file's order; all of them where there are no more."""
-    rng = random.Random(f"{seed}:{dataset.name}")
-    chosen = sorted(rng.sample(range(len(dataset.rows)), min(count, len(dataset.rows))))
-    return [dataset.rows[index] for index in chosen]
-
-
 def _config(
     settings: ScanSettings, datasets: Sequence[Dataset], files: ModelFiles, interface: str, device: str
 ) -> dict[str, Any]:
@@ -121,10 +121,11 @@ def _measure(
     from rich.console import Console
     from rich.progress import track
 
+    from dft_plugin.analysis.row_scorer import RowScorer, batches
+    from dft_plugin.analysis.target_classes import target_classes
     from dft_plugin.core.token_classes import EOS, TokenClasses
     from dft_plugin.encoding.images import image_token_of
-    from dft_plugin.scan.model import ScanModel
-    from dft_plugin.scan.tally import scan_classes, tally
+    from dft_plugin.scan.tally import tally
 
     console = Console(stderr=True)
     if not console.is_terminal:
@@ -135,23 +136,23 @@ def _measure(
     token_classes = TokenClasses.of_tokenizer(files.tokenizer, vocab_size=vocab_size)
     eos = files.tokenizer.eos_token_id
     image_ids = [image_token_of(files.processor)[1]] if any(row.images for row in rows) else []
-    model = ScanModel(files, settings.dtype, device)
+    model = RowScorer(load_frozen(files, settings.dtype, device), device)
     samples = (by_key[row.key] if row.key in by_key else encoder.encode(row) for row in rows)
     bar = track(samples, "dft scan", total=len(rows), console=console, disable=not console.is_terminal)
-    for batch in _batches(bar, settings.batch_size):
+    for batch in batches(bar, settings.batch_size):
         nlls = model.nlls(batch) if batch[0].status == "ok" else [torch.zeros(0)]
         for sample, nll in zip(batch, nlls, strict=True):
             counted: dict[str, Any] = {"classes": {}, "histogram": [], "end_tokens": []}
             if sample.status == "ok":
                 is_kept = torch.tensor(sample.labels)[1:] >= 0
-                classes = scan_classes(token_classes, sample.input_ids, sample.labels, image_ids)[1:]
+                classes = target_classes(token_classes, sample.input_ids, sample.labels, image_ids)[1:]
                 ends = sorted(set(torch.tensor(sample.labels)[1:][is_kept & (classes == EOS)].tolist()))
                 words = ["eos" if end == eos else files.tokenizer.convert_ids_to_tokens(end) for end in ends]
                 counted = {**tally(nll[is_kept], classes[is_kept]), "end_tokens": words}
             store.append(sample.row.key, {**_describe(sample, model), **counted})
 
 
-def _describe(sample: Sample, model: ScanModel) -> dict[str, Any]:
+def _describe(sample: Sample, model: RowScorer) -> dict[str, Any]:
     return {
         "dataset": sample.row.dataset,
         "id": sample.row.content_id,
@@ -164,22 +165,6 @@ def _describe(sample: Sample, model: ScanModel) -> dict[str, Any]:
         "path_reason": model.path_reason,
         "dtype": model.dtype,
     }
-
-
-def _batches(samples: Iterator[Sample] | Any, size: int) -> Iterator[list[Sample]]:
-    """Up to `size` samples that can go together; one with images, or one that is not measured, goes alone."""
-    batch: list[Sample] = []
-    for sample in samples:
-        is_alone = bool(sample.row.images) or sample.status != "ok"
-        if batch and (is_alone or len(batch) == size):
-            yield batch
-            batch = []
-        if is_alone:
-            yield [sample]
-        else:
-            batch.append(sample)
-    if batch:
-        yield batch
 
 
 def _result(

@@ -7,20 +7,20 @@ import numpy as np
 import pytest
 import yaml
 
+from dft_plugin.analysis.target_classes import SUMS, TARGET_CLASSES
 from dft_plugin.config import LossConfig
 from dft_plugin.errors import InputError
 from dft_plugin.scan import forecast as scan_forecast
-from dft_plugin.scan.tally import SCAN_CLASSES, SUMS
 
 
 def samples(*, p, eos_p=0.9, template_p=None, low_share=0.0, count=100, tokens=20, spread=0.0):
     """`count` samples of 20 content tokens of about that mean p and an end token."""
     rng = np.random.default_rng(0)
-    sums = np.zeros((count, len(SCAN_CLASSES), len(SUMS)))
+    sums = np.zeros((count, len(TARGET_CLASSES), len(SUMS)))
     ps = np.clip(p + spread * rng.standard_normal(count), 0, 1)
     for name, number, mean_p in (("other", tokens, ps), ("eos", 1, eos_p), ("template", 2, template_p)):
         if mean_p is not None:
-            row = sums[:, SCAN_CLASSES.index(name)]
+            row = sums[:, TARGET_CLASSES.index(name)]
             row[:, SUMS.index("num_tokens")] = number
             row[:, SUMS.index("sum_p")] = number * mean_p
             row[:, SUMS.index("num_low")] = low_share * number

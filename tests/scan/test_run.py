@@ -12,10 +12,10 @@ import torch
 from rich.console import Console
 
 from dft_plugin.analysis import target_logps
-from dft_plugin.encoding.datasets import read_datasets
+from dft_plugin.analysis.row_scorer import RowScorer
+from dft_plugin.encoding.datasets import draw, read_datasets
 from dft_plugin.errors import ConfigError, InputError, MissingPrerequisiteError
-from dft_plugin.scan import model as scan_model
-from dft_plugin.scan.run import ScanSettings, draw, run_scan
+from dft_plugin.scan.run import ScanSettings, run_scan
 from dft_plugin.scan.tables import print_scan
 from dft_plugin.training.loss_head import HeadChoice
 from tests.integrations.tiny import make_text_model, samples
@@ -136,7 +136,7 @@ class Interrupted(BaseException):
 
 def test_an_interrupted_scan_resumes_to_the_same_result(model, chats, tmp_path, monkeypatch, caplog):
     whole = run_scan(settings(model, chats, out=tmp_path / "whole"))
-    nlls, calls = scan_model.ScanModel.nlls, []
+    nlls, calls = RowScorer.nlls, []
 
     def stop_at_the_fifth(self, batch):
         calls.append(len(batch))
@@ -144,7 +144,7 @@ def test_an_interrupted_scan_resumes_to_the_same_result(model, chats, tmp_path, 
             raise Interrupted
         return nlls(self, batch)
 
-    monkeypatch.setattr(scan_model.ScanModel, "nlls", stop_at_the_fifth)
+    monkeypatch.setattr(RowScorer, "nlls", stop_at_the_fifth)
     with pytest.raises(Interrupted):
         run_scan(settings(model, chats, out=tmp_path / "out"))
     assert json.loads((tmp_path / "out/scan.json").read_text())["status"] == "running"

@@ -1,11 +1,11 @@
-"""The base model of a scan, and the NLL it gives to every target."""
+"""A frozen model and the NLL it gives to every target of rows."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
 
-from dft_plugin.analysis.pretrained import Dtype, ModelFiles, dtype_name, load_frozen
+from dft_plugin.analysis.pretrained import dtype_name
 from dft_plugin.errors import InputError
 
 if TYPE_CHECKING:
@@ -14,22 +14,20 @@ if TYPE_CHECKING:
     from dft_plugin.encoding.encoder import Sample
 
 
-class ScanModel:
-    """A loaded model.
+class RowScorer:
+    """Takes the NLL of the targets of rows.
 
     Args:
-        files: What to load.
-        dtype: `auto` is the one its weights are stored in.
+        model: On its device, in evaluation mode.
         device: cpu or cuda.
 
     Attributes:
         dtype: What the model computes in.
     """
 
-    def __init__(self, files: ModelFiles, dtype: Dtype, device: str) -> None:
+    def __init__(self, model: Any, device: str) -> None:
         from dft_plugin.analysis.target_logps import TargetScorer
 
-        model = load_frozen(files, dtype, device)
         self._device = device
         self.dtype = dtype_name(model)
         self._scorer = TargetScorer(model)
@@ -80,3 +78,19 @@ class ScanModel:
         import torch
 
         return torch.tensor([[*row, *[fill] * (length - len(row))] for row in rows], device=self._device)
+
+
+def batches(samples: Iterable[Sample], size: int) -> Iterator[list[Sample]]:
+    """Up to `size` samples that can go together; one with images, or one that is not measured, goes alone."""
+    batch: list[Sample] = []
+    for sample in samples:
+        is_alone = bool(sample.row.images) or sample.status != "ok"
+        if batch and (is_alone or len(batch) == size):
+            yield batch
+            batch = []
+        if is_alone:
+            yield [sample]
+        else:
+            batch.append(sample)
+    if batch:
+        yield batch

@@ -1,0 +1,1 @@
+"""`dft probs`: the same tokens, teacher-forced, through several checkpoints (DFT paper, Figure 2)."""
