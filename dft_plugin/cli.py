@@ -15,6 +15,7 @@ import typer
 from dft_eval.cli import app as eval_app
 from dft_eval.errors import EvalError
 from dft_eval.rollout.cli import app as rollout_app
+from dft_plugin.analysis.dynamics import cli as dynamics_cli
 from dft_plugin.analysis.probs import cli as probs_cli
 from dft_plugin.data.cli import app as data_app
 from dft_plugin.errors import ConfigError, DftError, MissingPrerequisiteError
@@ -146,6 +147,7 @@ def scan(
 
 
 app.command(epilog=probs_cli.EXAMPLE)(probs_cli.probs)
+app.command(epilog=dynamics_cli.EXAMPLE)(dynamics_cli.dynamics)
 
 
 @app.command(epilog="Example: dft reference Qwen/Qwen2.5-Math-1.5B train.yaml --out reference")

@@ -44,7 +44,7 @@ def draw_probs(checkpoints: Sequence[Mapping[str, Any]], path: Path) -> None:
     axes.set_ylim(10 ** np.floor(np.log10(lowest)), 1)
     axes.set_xlim(0, 1)
     axes.set_xticks(np.linspace(0, 1, 11))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda share, _: f"{share:.4g}" if share < 0.01 else f"{share:.0%}"))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda share, _: f"{100 * share:g}%"))
     axes.set_xlabel("probability of the target token")
     axes.set_ylabel("share of tokens (log scale)")
     axes.set_title(f"The same {checkpoints[0]['num_tokens']:,} tokens through each checkpoint", loc="left")

@@ -68,11 +68,11 @@ class ProbTally:
 
     def mean_nll(self) -> tuple[float, float | None, float | None]:
         """Mean over tokens, and its 95% interval over rows."""
-        return _ratio(self.moments, 2)
+        return _ratio(self.moments, 2, most=math.inf)
 
     def mean_p(self) -> tuple[float, float | None, float | None]:
         """Mean over tokens, and its 95% interval over rows."""
-        return _ratio(self.moments, 3)
+        return _ratio(self.moments, 3, most=1.0)
 
     def dump(self, record: Mapping[str, Any]) -> bytes:
         """All of it and a record, as one .npz without pickles."""
@@ -91,7 +91,7 @@ class ProbTally:
             return tally, json.loads(str(found["record"]))
 
 
-def _ratio(moments: Values, column: int) -> tuple[float, float | None, float | None]:
+def _ratio(moments: Values, column: int, *, most: float) -> tuple[float, float | None, float | None]:
     """A sum over tokens by their number, with a ratio estimator's interval: tokens of a row are not independent."""
     from scipy import special
 
@@ -102,4 +102,4 @@ def _ratio(moments: Values, column: int) -> tuple[float, float | None, float | N
     squares = moments[column, column] - 2 * mean * moments[column, 1] + mean**2 * moments[1, 1]
     error = math.sqrt(max(float(squares), 0.0) * num_rows / (num_rows - 1)) / num_tokens
     reach = float(special.stdtrit(num_rows - 1, (1 + CONFIDENCE) / 2)) * error
-    return mean, mean - reach, mean + reach
+    return mean, max(0.0, mean - reach), min(most, mean + reach)

@@ -103,7 +103,9 @@ def test_edges_of_the_bins():
     tally = ProbTally(3)
     nll = torch.tensor([0.0, 800.0], dtype=torch.float64)  # p is 1, and underflows to 0
     tally.add_row(nll, torch.tensor([5, 5]), torch.tensor([1, 2]))
-    assert tally.histogram[[0, 999]].tolist() == [1, 1] and tally.mean_p()[0] == 0.5
+    assert tally.histogram[[0, 999]].tolist() == [1, 1] and tally.mean_p() == (0.5, None, None)
+    tally.add_row(nll[:1], torch.tensor([5]), torch.tensor([1]))
+    assert tally.mean_p() == (2 / 3, 0.0, 1.0) and tally.mean_nll()[1] == 0  # no interval leaves what is possible
 
 
 def test_neither_batch_size_nor_order_changes_a_figure(result, models, rows, tmp_path):
