@@ -67,16 +67,20 @@ def build_comparison(paths: Sequence[Path], *, baseline: str | None = None, prob
 def _headline(comparison: Comparison) -> str:
     if len(comparison.arms) == 1:
         return f"{comparison.arms[0]} alone: nothing to compare with"
+    return ". ".join(_verdicts(comparison, reference) for reference in comparison.references) + "."
+
+
+def _verdicts(comparison: Comparison, reference: str) -> str:
     parts = []
-    for arm in comparison.others(comparison.baseline):
+    for arm in comparison.others(reference):
         verdicts = [
             compared.verdict
-            for (_, name, reference), compared in comparison.differences.items()
-            if name == arm and reference == comparison.baseline
+            for (_, name, against), compared in comparison.differences.items()
+            if (name, against) == (arm, reference)
         ]
-        counts = ", ".join(f"{name} on {verdicts.count(name)}" for name in TONES)
-        parts.append(f"{arm} against {comparison.baseline}, {len(verdicts)} benchmarks: {counts}")
-    return "; ".join(parts)
+        better, worse, undecided = (verdicts.count(name) for name in TONES)
+        parts.append(f"{arm} is better on {better}, worse on {worse}, undecided on {undecided}")
+    return f"Against {reference}, by benchmark: {'; '.join(parts)}" if parts else f"Nothing against {reference}"
 
 
 def _banners(comparison: Comparison, runs: Sequence[ComparedRun], failed: Mapping[str, str]) -> list[str]:

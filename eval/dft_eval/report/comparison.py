@@ -100,8 +100,9 @@ class Comparison:
 
     @property
     def references(self) -> tuple[str, ...]:
-        """The baseline, and SFT where it is another arm."""
-        return tuple(dict.fromkeys([self.baseline, *(arm for arm in self.arms if arm == SFT)]))
+        """The baseline, and SFT where there are further arms to compare with it."""
+        has_others = len(self.arms) > 2 and SFT in self.arms
+        return (self.baseline, SFT) if has_others and self.baseline != SFT else (self.baseline,)
 
     def others(self, reference: str) -> list[str]:
         """The arms that are compared with one."""

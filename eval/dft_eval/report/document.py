@@ -23,6 +23,8 @@ Tone = Literal["", "good", "bad", "open"]
 
 _OUTSIDE = re.compile(r"<script|\bon\w+\s*=|(?:href|src)\s*=\s*[\"'](?!#|data:)|url\((?!#)", re.IGNORECASE)
 _TEMPLATES = Path(__file__).parent / "templates"
+SCHEMA = Path(__file__).parent / "report.schema.json"
+"""Of the `report.json` of a comparison."""
 
 
 @dataclass(frozen=True)
