@@ -86,7 +86,7 @@ def read_about(path: Path) -> About:
         if content["schema_version"] != 1 or not isinstance(content["arm"], str) or not content["arm"]:
             raise ValueError("another schema")
         seed = content.get("seed")
-        if seed is not None and not isinstance(seed, int):
+        if seed is not None and (isinstance(seed, bool) or not isinstance(seed, int)):
             raise ValueError(f"seed {seed!r}")
         failed = content.get("failed")
         return About(path, content["arm"], seed, None if failed is None else str(failed), content)

@@ -140,10 +140,21 @@ def compare_arms(runs: Sequence[ComparedRun], failed: Sequence[str], baseline: s
     for run in runs:
         grid.setdefault((run.task, run.model), {})[run.seed] = run
     scores = {place: Scores(found) for place, found in grid.items()}
+    for place, each in scores.items():
+        _check_seeds(place, each)
     found = Comparison(ordered, tuple(dict.fromkeys(run.task for run in runs)), scores, {})
     tasks = tuple(task for names in found.by_domain().values() for task in names)
     laid_out = Comparison(ordered, tasks, scores, {})
     return Comparison(ordered, tasks, scores, _compare_all(laid_out))
+
+
+def _check_seeds(place: tuple[str, str], scores: Scores) -> None:
+    if len(scores.runs) == 1 or not scores.can_be_compared:
+        return
+    try:
+        seeded_share(scores.by_seed)
+    except ValueError as error:
+        raise ConfigError(f"The runs of {place[1]} on {place[0]} cannot be joined: {error}") from error
 
 
 def _compare_all(laid_out: Comparison) -> dict[tuple[str, str, str], Compared]:
