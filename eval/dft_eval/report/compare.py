@@ -13,11 +13,16 @@ from dft_eval.report.arms import About, find_all
 from dft_eval.report.charts import by_arm, curve_figures, difference_figure, probability_figure
 from dft_eval.report.comparison import Comparison, compare_arms
 from dft_eval.report.document import Cell, Figure, Report, Section, Table
+from dft_eval.report.examples import find_examples
 from dft_eval.report.paper_results import paper_results
 from dft_eval.report.runs import ComparedRun, check_all_comparable, find_runs
 from dft_eval.report.tables import TONES, cost_table, domain_tables, error_table
 
 _PROBS = "probs.json"
+_EXAMPLES = (
+    "The first answers, in the benchmark's order, that one of an arm and the baseline got right and the other wrong; "
+    "they were not chosen, and say nothing about how often it happens."
+)
 
 
 def build_comparison(paths: Sequence[Path], *, baseline: str | None = None, probs: Path | None = None) -> Report:
@@ -40,6 +45,7 @@ def build_comparison(paths: Sequence[Path], *, baseline: str | None = None, prob
     measured = None if probs is None else _read_probs(probs)
     failed_arms = [about.arm for about in abouts if about.failed is not None]
     trained = _training_section(comparison, abouts)
+    examples = find_examples(comparison)
     return Report(
         title="Comparison of evaluation runs",
         headline=_headline(comparison),
@@ -52,6 +58,7 @@ def build_comparison(paths: Sequence[Path], *, baseline: str | None = None, prob
             ),
             *([] if measured is None else [_probability_section(comparison, measured)]),
             *([trained] if trained.tables or trained.figures else []),
+            *([Section("Answers that differ", (_EXAMPLES,), examples=examples)] if examples else []),
             Section("What went wrong", tables=(error_table(comparison),)),
         ),
         limits=(

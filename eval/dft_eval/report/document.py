@@ -82,6 +82,36 @@ class Figure:
 
 
 @dataclass(frozen=True)
+class Change:
+    """A stretch of two texts: in both, or in one alone.
+
+    Attributes:
+        kind: Where it stands.
+        text: What it says.
+    """
+
+    kind: Literal["same", "removed", "added"]
+    text: str
+
+
+@dataclass(frozen=True)
+class Example:
+    """Two texts, one shown as changes of the other.
+
+    Attributes:
+        title: What they are.
+        before: Whose text the removed stretches are.
+        after: Whose text the added stretches are.
+        changes: Both texts.
+    """
+
+    title: str
+    before: str
+    after: str
+    changes: tuple[Change, ...]
+
+
+@dataclass(frozen=True)
 class Section:
     """A part of the report.
 
@@ -90,12 +120,14 @@ class Section:
         paragraphs: Text before the rest.
         tables: Its tables.
         figures: Its figures.
+        examples: Pairs of texts.
     """
 
     title: str
     paragraphs: tuple[str, ...] = ()
     tables: tuple[Table, ...] = ()
     figures: tuple[Figure, ...] = ()
+    examples: tuple[Example, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -200,6 +232,7 @@ def _environment(*, autoescape: bool) -> jinja2.Environment:
     )
     environment.filters["drawing"] = Markup
     environment.filters["cell"] = _markdown_cell
+    environment.filters["example"] = _markdown_example
     return environment
 
 
@@ -207,3 +240,11 @@ def _markdown_cell(cell: Cell) -> str:
     text = f"{cell.text} {cell.note}" if cell.note else cell.text
     mark = "\N{DOWNWARDS ARROW WITH TIP RIGHTWARDS} " if cell.is_part else ""
     return mark + re.sub(r"([\\|`*_<>\[\]])", r"\\\1", text).replace("\n", " ")
+
+
+def _markdown_example(example: Example) -> str:
+    """A fenced block with `[-removed-]` and `{+added+}`; the fence is longer than any in the texts."""
+    marks = {"same": ("", ""), "removed": ("[-", "-]"), "added": ("{+", "+}")}
+    text = "".join(change.text.join(marks[change.kind]) for change in example.changes)
+    fence = "`" * (max(2, *map(len, re.findall(r"`+", text)), 2) + 1)
+    return f"{fence}text\n{text}\n{fence}"
