@@ -1,4 +1,4 @@
-"""How prompts and responses are put together: by the chat template, or one right after the other."""
+"""The way prompts and responses are put together: by the chat template, or one right after the other."""
 
 from __future__ import annotations
 

@@ -140,7 +140,7 @@ def _decisive(
 
 
 def _measured(one: OpenedCheckpoint, plan: Plan, store: ProbsStore) -> tuple[ProbTally, dict[str, Any]]:
-    """What was measured before, else what is measured now."""
+    """Measurements of before, else of now."""
     identity = {"weights_sha256": one.weights_sha256, "config": _config_of(one)}
     if (found := store.finished(one.name, identity)) is not None:
         logger.info("dft probs: %s was measured before", one.name)
@@ -157,7 +157,7 @@ def _measured(one: OpenedCheckpoint, plan: Plan, store: ProbsStore) -> tuple[Pro
 
 
 def _config_of(one: OpenedCheckpoint) -> dict[str, Any]:
-    """What the model computes besides its weights; not who wrote the file."""
+    """Settings that the model computes with besides its weights; not who wrote the file."""
     found = json.loads(json.dumps(one.files.config.to_dict(), default=str))
     return {key: value for key, value in found.items() if key not in {"transformers_version", "_name_or_path"}}
 

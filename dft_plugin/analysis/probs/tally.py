@@ -26,7 +26,7 @@ Values = NDArray[np.float64]
 
 
 class ProbTally:
-    """What one checkpoint gives to the targets.
+    """Sums over the targets under one checkpoint.
 
     Args:
         vocab_size: Rows of the table of token ids.
@@ -83,7 +83,7 @@ class ProbTally:
 
     @classmethod
     def load(cls, path: Path) -> tuple[ProbTally, dict[str, Any]]:
-        """What `dump` made; a ValueError or KeyError where it is something else."""
+        """Read back the content of `dump`; a ValueError or KeyError where it is something else."""
         with np.load(path, allow_pickle=False) as found:
             tally = cls(0)
             for name in _ARRAYS:

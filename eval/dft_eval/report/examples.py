@@ -32,7 +32,7 @@ def find_examples(comparison: Comparison) -> tuple[Example, ...]:
 
 
 def word_changes(before: str, after: str) -> tuple[Change, ...]:
-    """What turns one text into another, in words and the space between them."""
+    """The changes that turn one text into another, in words and the space between them."""
     old, new = (re.findall(r"\s+|[^\s]+", text) for text in (before, after))
     changes: list[Change] = []
     for _, start, end, new_start, new_end in difflib.SequenceMatcher(None, old, new, autojunk=False).get_opcodes():
@@ -85,7 +85,7 @@ def _name(run: ComparedRun) -> str:
 
 
 def _passes(run: ComparedRun) -> dict[str, bool]:
-    """Whether the first answer to each sample passed; without those that were not judged."""
+    """The first answer to each sample, True where it passed; without those that were not judged."""
     found: dict[str, bool] = {}
     for record in _records(RunFolder(run.path).scores_file):
         if record.get("repeat", 0) == _FIRST_ANSWER and isinstance(record.get("passed"), bool):
