@@ -5,8 +5,10 @@ import json
 import pytest
 
 from dft_eval.errors import ConfigError, StoreError
-from dft_eval.metrics import seeded_difference
+from dft_eval.metrics import Difference, Estimate, seeded_difference
+from dft_eval.metrics.differences import decide
 from dft_eval.report.compare import build_comparison
+from dft_eval.report.comparison import Compared
 from dft_eval.report.document import render_html, render_json
 from tests.eval.run_folders import scored, write_run
 
@@ -152,3 +154,10 @@ def test_the_report_keeps_its_schema(study):
     broken["results"]["differences"][0].pop("verdict")
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.validate(broken, schema)
+
+
+def test_an_adjusted_p_of_exactly_the_limit_decides_nothing():
+    estimate = Estimate(0.1, 0.01, 0.19, 100, "Student t")
+    assert decide(estimate, 0.05, 0.95) == "no decision" and decide(estimate, 0.0499, 0.95) == "better"
+    difference = Difference(estimate, 0.01, "better", 0.1)
+    assert Compared(difference, 5 * 0.01).verdict == "no decision" and Compared(difference, 0.0499).verdict == "better"

@@ -109,7 +109,9 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 def decide(estimate: Estimate, p_value: float, confidence: float) -> VerdictName:
     """Name the second arm better or worse where the interval excludes 0 and the test agrees."""
-    if estimate.low is None or estimate.high is None or p_value >= 1 - confidence:
+    if (
+        estimate.low is None or estimate.high is None or p_value >= 1 - confidence - _TIE
+    ):  # 1 - 0.95 is above 0.05 by rounding
         return "no decision"
     if estimate.low > 0:
         return "better"

@@ -107,8 +107,8 @@ def _banners(comparison: Comparison, runs: Sequence[ComparedRun], failed: Mappin
             trained[run.model].add(run.seed)
     if lone := [arm for arm, seeds in trained.items() if len(seeds) == 1]:
         banners.append(
-            f"One training seed: {', '.join(lone)}. Another run may differ by more than these intervals over "
-            "problems say."
+            f"One training seed: {', '.join(lone)}. Another run may differ by more than these intervals, "
+            "which are over problems."
         )
     return banners
 

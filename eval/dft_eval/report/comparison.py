@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from dft_eval.errors import ConfigError
-from dft_eval.metrics import CONFIDENCE, Difference, Estimate, SeededShare, holm, seeded_difference, seeded_share
+from dft_eval.metrics import Difference, Estimate, SeededShare, holm, seeded_difference, seeded_share
 from dft_eval.report.runs import ComparedRun
 
+ALPHA = 0.05
 SFT = "sft"
 """The arm that every other is compared with besides the baseline, where there is one of that name."""
 
@@ -74,7 +75,7 @@ class Compared:
     @property
     def verdict(self) -> str:
         """It holds after the correction."""
-        return self.difference.verdict if self.adjusted_p < 1 - CONFIDENCE else "no decision"
+        return self.difference.verdict if self.adjusted_p < ALPHA else "no decision"
 
 
 @dataclass(frozen=True)
