@@ -42,7 +42,7 @@ def change_json(file, change):
 
 def test_two_models(runs, tmp_path):
     report = build_comparison([runs / "first", runs / "second"])
-    assert report.headline == "Against first, by benchmark: second is better on 1, worse on 0, undecided on 0."
+    assert report.headline == "Against first: second is better on arithmetic."
     scores, differences = scored(report).tables
     assert scores.columns == ("Benchmark", "first", "second", "Paper") and scored(report).title == "Test"
     assert [cell.text for cell in scores.rows[0]] == ["arithmetic", "65.0", "100.0", "-"]

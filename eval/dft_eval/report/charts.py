@@ -12,7 +12,8 @@ from dft_eval.report.document import Figure
 from dft_eval.report.figures import Panel, Role, Series, draw_curves, draw_histogram
 from dft_eval.report.forest import Interval, Row, draw_forest
 
-ROLES: tuple[Role, ...] = ("first", "second", "third", "fourth", "fifth")
+_ROLES: tuple[Role, ...] = ("third", "fourth", "fifth")
+_NAMED: Mapping[str, Role] = {"sft": "first", "dft": "second"}
 _CURVES = (
     ("nll", "True NLL in training", "mean NLL (nats)", "SFT lowers it; DFT may raise it, and is meant to."),
     ("one_minus_p", "1 - mean(p) in training", "1 - mean(p)", "Bounded; its gradient is DFT's."),
@@ -21,10 +22,13 @@ _NUM_BINS = 20
 
 
 def roles(comparison: Comparison) -> dict[str, Role]:
-    """Colour and line of each arm, the same in every figure; the baseline is grey, further arms share the last."""
-    others = [arm for arm in comparison.arms if arm != comparison.baseline]
-    found: dict[str, Role] = {arm: ROLES[min(index, len(ROLES) - 1)] for index, arm in enumerate(others)}
-    return {comparison.baseline: "reference", **found}
+    """Colour and line of each arm, the same in every figure and report: the baseline's, SFT's, DFT's, then in order."""
+    found: dict[str, Role] = {comparison.baseline: "reference"}
+    further = [arm for arm in comparison.arms if arm not in found and arm not in _NAMED]
+    for arm in comparison.arms:
+        if arm not in found:
+            found[arm] = _NAMED.get(arm) or _ROLES[min(further.index(arm), len(_ROLES) - 1)]
+    return found
 
 
 def difference_figure(comparison: Comparison) -> tuple[Figure, ...]:

@@ -16,7 +16,7 @@ from dft_eval.report.document import Cell, Figure, Report, Section, Table
 from dft_eval.report.examples import find_examples
 from dft_eval.report.paper_results import paper_results
 from dft_eval.report.runs import ComparedRun, check_all_comparable, find_runs
-from dft_eval.report.tables import TONES, cost_table, domain_tables, error_table
+from dft_eval.report.tables import DECIDED, cost_table, domain_tables, error_table
 
 _PROBS = "probs.json"
 _EXAMPLES = (
@@ -74,20 +74,20 @@ def build_comparison(paths: Sequence[Path], *, baseline: str | None = None, prob
 def _headline(comparison: Comparison) -> str:
     if len(comparison.arms) == 1:
         return f"{comparison.arms[0]} alone: nothing to compare with"
-    return ". ".join(_verdicts(comparison, reference) for reference in comparison.references) + "."
+    return " ".join(_verdicts(comparison, reference) for reference in comparison.references)
 
 
 def _verdicts(comparison: Comparison, reference: str) -> str:
-    parts = []
-    for arm in comparison.others(reference):
-        verdicts = [
-            compared.verdict
-            for (_, name, against), compared in comparison.differences.items()
-            if (name, against) == (arm, reference)
-        ]
-        better, worse, undecided = (verdicts.count(name) for name in TONES)
-        parts.append(f"{arm} is better on {better}, worse on {worse}, undecided on {undecided}")
-    return f"Against {reference}, by benchmark: {'; '.join(parts)}" if parts else f"Nothing against {reference}"
+    """The decided comparisons by name, the number of the others."""
+    found = {
+        (task, arm): compared.verdict
+        for (task, arm, against), compared in comparison.differences.items()
+        if against == reference
+    }
+    decided = [f"{arm} is {verdict} on {task}" for (task, arm), verdict in found.items() if verdict in DECIDED]
+    num_open = len(found) - len(decided)
+    rest = f"{num_open} of {len(found)} comparison{'s' * (len(found) > 1)} undecided" if num_open else ""
+    return f"Against {reference}: {'; '.join(filter(None, [*decided, rest])) or 'nothing compared'}."
 
 
 def _banners(comparison: Comparison, runs: Sequence[ComparedRun], failed: Mapping[str, str]) -> list[str]:

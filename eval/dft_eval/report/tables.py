@@ -14,6 +14,7 @@ from dft_eval.report.document import Cell, Table, Tone
 from dft_eval.report.paper_results import paper_results
 
 TONES: Mapping[str, Tone] = {"better": "good", "worse": "bad", "no decision": "open"}
+DECIDED = ("better", "worse")
 _STATUSES = ("truncated", "no_answer", "timeout", "unjudged", "infra_error")
 
 
