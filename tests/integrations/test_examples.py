@@ -16,6 +16,10 @@ from tests.integrations.forked_ranks import free_port
 EXAMPLES = Path(__file__).parents[2] / "yaml_examples"
 RUNS = list(runs(load()))
 DEMO = {"llamafactory": "demo/gsm8k_dft.yaml", "ms_swift": "demo/gsm8k_dft_ms_swift.yaml"}
+STUDIES = {
+    "llamafactory": ["study/toy/base.yaml", "study/toy/mixed.yaml", "study/smollm2/llamafactory.yaml"],
+    "ms_swift": ["study/smollm2/ms_swift.yaml"],
+}
 ONE_PROCESS = {"use_cpu": True, "deepspeed": None}  # without a GPU; all other keys stay as they are
 
 QUESTION, ANSWER = {"role": "user", "content": "1+1?"}, {"role": "assistant", "content": "2"}
@@ -84,9 +88,11 @@ def test_every_file_is_tested():
     found = {
         str(path.relative_to(EXAMPLES))
         for path in EXAMPLES.rglob("*.yaml")
-        if path.parent.name not in ("eval", "rollout")
+        if path.parent.name not in ("eval", "rollout") and "study" not in path.parts
     }
     assert found == {*names("llamafactory"), *names("ms_swift")}
+    trained = {str(path.relative_to(EXAMPLES)) for path in EXAMPLES.glob("study/*/*.yaml") if "tasks" not in read(path)}
+    assert trained == {*STUDIES["llamafactory"], *STUDIES["ms_swift"]}  # studies themselves: tests/study/test_design.py
 
 
 @pytest.mark.parametrize("framework", ["llamafactory", "ms_swift"])
@@ -195,6 +201,42 @@ def test_ms_swift_parses(monkeypatch, tmp_path, tiny_models):
             assert template.tokenizer.decode(ids).removeprefix("<|begin_of_text|>") == text, name
         if settings["tuner_type"] == "lora":
             assert (arguments.lora_rank, arguments.lora_alpha, arguments.lora_dropout) == (8, 16, 0.0)
+
+
+@pytest.mark.slow
+@third_party
+@pytest.mark.llamafactory
+def test_llamafactory_parses_what_studies_train(tiny_models, tmp_path):
+    from llamafactory.hparams.parser import _parse_train_args
+
+    given = {"model_name_or_path": tiny_models["text"][1], "output_dir": str(tmp_path), "seed": 1}
+    for name in STUDIES["llamafactory"]:
+        settings = read(name)
+        _, data_args, training_args, finetuning_args, _ = _parse_train_args(settings | given)
+        assert finetuning_args.loss_type == settings["loss_type"] and data_args.cutoff_len == settings["cutoff_len"]
+        assert training_args.learning_rate == settings["learning_rate"] and training_args.seed == 1
+
+
+@pytest.mark.slow
+@third_party
+@pytest.mark.swift
+@pytest.mark.usefixtures("process_as_before")
+def test_ms_swift_parses_what_studies_train(tmp_path, tiny_models):
+    from swift.arguments import SftArguments
+    from swift.cli.main import parse_yaml_args
+    from swift.utils import parse_args
+
+    model_type, model = tiny_models["text"]
+    for name in STUDIES["ms_swift"]:
+        settings = read(name)
+        given = {"model": model, "model_type": model_type, "output_dir": str(tmp_path / "out"), "add_version": False}
+        file = tmp_path / "run.yaml"
+        file.write_text(yaml.safe_dump(settings | given))
+        words = [str(file)]
+        parse_yaml_args(words)
+        arguments, unknown = parse_args(SftArguments, words)
+        assert not unknown and arguments.training_args.loss_type == settings["loss_type"]
+        assert arguments.training_args.bf16 and arguments.max_length == settings["max_length"]
 
 
 @pytest.mark.parametrize("stage", [1, 2, 3])

@@ -1,6 +1,7 @@
 """Jobs that are a few lines of Python, for tests of everything around a job's command."""
 
 import json
+import signal
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,6 +50,7 @@ def written(folder):
 
 def main():
     """Run two jobs in turn, the first of which waits for a file."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in what a shell starts in the background
     folder = Path(sys.argv[1])
     end_leftovers(folder)
     wait = (
