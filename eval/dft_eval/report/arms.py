@@ -71,8 +71,9 @@ def find_about(run: Path, given: Path) -> About | None:
 
 
 def find_all(paths: Sequence[Path]) -> list[About]:
-    """Every `arm.json` at or below the paths."""
-    return [read_about(file) for path in paths for file in sorted(path.rglob(NAME))]
+    """Every `arm.json` at or below the paths, each once."""
+    files = {file.resolve(): file for path in paths for file in sorted(path.rglob(NAME))}
+    return [read_about(file) for file in files.values()]
 
 
 def read_about(path: Path) -> About:
