@@ -84,7 +84,11 @@ def _verdicts(comparison: Comparison, reference: str) -> str:
         for (task, arm, against), compared in comparison.differences.items()
         if against == reference
     }
-    decided = [f"{arm} is {verdict} on {task}" for (task, arm), verdict in found.items() if verdict in DECIDED]
+    decided = [
+        f"{arm} is {verdict} on {task}{' (one seed)' if comparison.grid[task, arm].has_one_seed else ''}"
+        for (task, arm), verdict in found.items()
+        if verdict in DECIDED
+    ]
     num_open = len(found) - len(decided)
     rest = f"{num_open} of {len(found)} comparison{'s' * (len(found) > 1)} undecided" if num_open else ""
     return f"Against {reference}: {'; '.join(filter(None, [*decided, rest])) or 'nothing compared'}."

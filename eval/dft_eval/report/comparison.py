@@ -36,6 +36,11 @@ class Scores:
         return all(run.can_be_compared for run in self.runs.values())
 
     @property
+    def has_one_seed(self) -> bool:
+        """True for one training run: what is decided holds for it, not for others."""
+        return len(self.runs) == 1 and None not in self.runs
+
+    @property
     def is_complete(self) -> bool:
         """True where all runs are whole."""
         return all(run.is_complete for run in self.runs.values())
