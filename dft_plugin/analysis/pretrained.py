@@ -125,13 +125,20 @@ def load_frozen(files: ModelFiles, dtype: Dtype, device: str) -> Any:
 
     Raises:
         InputError: the checkpoint lacks weights.
+        MissingPrerequisiteError: it has none at all.
     """
     import torch
     from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
 
     cls = AutoModelForImageTextToText if files.is_image_model else AutoModelForCausalLM
     asked = dtype if dtype == "auto" else getattr(torch, dtype)
-    model, info = cls.from_pretrained(files.name, dtype=asked, output_loading_info=True)
+    try:
+        model, info = cls.from_pretrained(files.name, dtype=asked, output_loading_info=True)
+    except OSError as error:
+        reason = str(error).split("\n", 1)[0]
+        raise MissingPrerequisiteError(
+            f"{files.name} has a configuration, and its weights could not be read ({reason}). Use a whole checkpoint."
+        ) from None
     if info["missing_keys"]:
         raise InputError(
             f"{files.name} lacks weights of {type(model).__name__}: {sorted(info['missing_keys'])[:5]}; they would "

@@ -100,10 +100,14 @@ def open_checkpoint(checkpoint: Checkpoint, *, with_images: bool) -> OpenedCheck
         ConfigError: it cannot be measured.
     """
     folder = Path(checkpoint.path)
-    is_adapter = (folder / ADAPTER_CONFIG).is_file() and not (folder / "config.json").is_file()
-    if not is_adapter:
+    if not (folder / ADAPTER_CONFIG).is_file():
         files = read_model_files(checkpoint.path, with_images=with_images)
         return OpenedCheckpoint(checkpoint.name, checkpoint.path, files, False, _weights_hash([folder], files))
+    if (folder / "config.json").is_file():
+        raise ConfigError(
+            f"{folder} has config.json and {ADAPTER_CONFIG}, so whether the whole model or the adapter on its base is "
+            "meant is not known. Keep a folder for each."
+        )
     base = _base_of(folder)
     require_packages(f"the adapter {folder}", {"peft": "peft"})
     try:
@@ -124,6 +128,11 @@ def _base_of(folder: Path) -> str:
         raise ConfigError(
             f"{folder} holds an adapter (peft_type {kind!r}, base model {base!r}); LoRA with its base named is "
             "accepted. Merge it first: llamafactory-cli export, or swift export --merge_lora true."
+        )
+    if config.get("alora_invocation_tokens"):
+        raise ConfigError(
+            f"{folder} holds an activated LoRA (alora_invocation_tokens), which changes only what follows those tokens "
+            "and cannot be merged; plain LoRA is accepted. Leave it out."
         )
     return str(base)
 

@@ -194,6 +194,28 @@ def test_an_adapter_is_measured_on_its_base(result, models, rows, tmp_path):
         run_probs(settings(tmp_path / "out2", rows, tmp_path / "adapter"))
 
 
+def test_adapters_that_cannot_be_measured_are_refused(models, rows, tmp_path):
+    peft = pytest.importorskip("peft")
+    from transformers import AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_pretrained(models / "base")
+    options = {"target_modules": ["q_proj"], "init_lora_weights": False, "task_type": "CAUSAL_LM"}
+    config = peft.LoraConfig(**options, alora_invocation_tokens=[5])
+    peft.get_peft_model(model, config).save_pretrained(tmp_path / "adapter")
+    with pytest.raises(ConfigError, match=r"activated LoRA .*plain LoRA is accepted"):
+        run_probs(settings(tmp_path / "out", rows, models / "base", tmp_path / "adapter"))
+    shutil.copytree(models / "base", tmp_path / "both")
+    shutil.copy(tmp_path / "adapter/adapter_config.json", tmp_path / "both")
+    with pytest.raises(ConfigError, match=r"config.json and adapter_config.json"):
+        run_probs(settings(tmp_path / "out", rows, models / "base", tmp_path / "both"))
+
+
+def test_a_folder_without_weights_is_refused(models, rows, tmp_path):
+    shutil.copytree(models / "base", tmp_path / "empty", ignore=shutil.ignore_patterns("*.safetensors"))
+    with pytest.raises(MissingPrerequisiteError, match=r"weights could not be read .*Use a whole checkpoint"):
+        run_probs(settings(tmp_path / "out", rows, models / "base", tmp_path / "empty"))
+
+
 def test_stored_dtypes_must_agree(models, rows, tmp_path):
     from transformers import AutoModelForCausalLM
 
