@@ -6,11 +6,12 @@ import hashlib
 import itertools
 import json
 import random
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from dft_eval.rollout.training_files import conversations_entry
 from dft_eval.tasks.toy import (
     Demonstration,
     ToyProblem,
@@ -113,8 +114,8 @@ def write_plan(seed: int, root: Path, recipe: Recipe, *, with_swift: bool) -> Se
     folder = f"seed{seed}"
     records = {name: [row.messages() for row in rows] for name, rows in files.items()}
     records["mixed"] = _alternate(noisy, facts, recipe.mixed_steps * MIXED_BATCH // 2, rng)
-    hashes = {name: _write_jsonl(root / folder / "data" / f"{name}.jsonl", rows) for name, rows in records.items()}
-    _write_dataset_info(root / folder / "data", records)
+    hashes = {name: write_jsonl(root / folder / "data" / f"{name}.jsonl", rows) for name, rows in records.items()}
+    write_register(root / folder / "data", records)
     arms = _make_arms(seed, folder, recipe, with_swift=with_swift)
     return SeedPlan(seed, folder, world.held_out, world.new_facts, tuple(arms), hashes)
 
@@ -175,18 +176,15 @@ def _alternate(
     return [row for pair in pairs for row in pair]
 
 
-def _write_jsonl(path: Path, rows: Sequence[dict[str, Any]]) -> str:
+def write_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> str:
+    """Write a record a line; the folder is made where it is absent. Returns the hash of the bytes."""
     content = "".join(json.dumps(row) + "\n" for row in rows).encode()
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(content)
     return hashlib.sha256(content).hexdigest()
 
 
-def _write_dataset_info(folder: Path, names: Iterable[str]) -> None:
-    entry = {
-        "formatting": "sharegpt",
-        "columns": {"messages": "messages"},
-        "tags": {"role_tag": "role", "content_tag": "content", "user_tag": "user", "assistant_tag": "assistant"},
-    }
-    info = {name: {"file_name": f"{name}.jsonl", **entry} for name in names}
+def write_register(folder: Path, names: Iterable[str]) -> None:
+    """Write LLaMA-Factory's `dataset_info.json` for files NAME.jsonl of chat messages."""
+    info = {name: conversations_entry(f"{name}.jsonl", {}) for name in names}
     (folder / "dataset_info.json").write_text(json.dumps(info, indent=2) + "\n", encoding="utf-8")

@@ -13,7 +13,9 @@ import json
 import os
 from pathlib import Path
 
+from dft_eval.tasks.toy import Demonstration
 from dft_plugin.demo.bpe_tokenizer import make_bpe_tokenizer
+from dft_plugin.demo.data import write_jsonl
 from dft_plugin.errors import MissingPrerequisiteError
 
 NUM_TRAIN, NUM_EVAL = 7473, 256
@@ -39,8 +41,9 @@ def write_inputs(out: Path, data_dir: Path, *, vocab_size: int = 1000, seed: int
         "gsm8k_test": {"file_name": str(splits["test"].resolve()), "columns": columns, "num_samples": NUM_EVAL},
     }
     (out / "dataset_info.json").write_text(json.dumps(info, indent=2) + "\n", encoding="utf-8")
-    _write_messages(out / "train.jsonl", rows["train"])
-    _write_messages(out / "eval.jsonl", rows["test"][:NUM_EVAL])
+    for name, chosen in (("train", rows["train"]), ("eval", rows["test"][:NUM_EVAL])):
+        messages = (Demonstration(row["question"], row["answer"]).messages() for row in chosen)
+        write_jsonl(out / f"{name}.jsonl", messages)
     _write_model(out / "model", [row["question"] + row["answer"] for row in rows["train"]], vocab_size, seed)
 
 
@@ -51,13 +54,6 @@ def _read(path: Path) -> list[dict[str, str]]:
             "and name its parent by DFT_DATA_DIR."
         )
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-
-
-def _write_messages(path: Path, rows: list[dict[str, str]]) -> None:
-    with path.open("w", encoding="utf-8") as file:
-        for row in rows:
-            turns = [{"role": "user", "content": row["question"]}, {"role": "assistant", "content": row["answer"]}]
-            file.write(json.dumps({"messages": turns}) + "\n")
 
 
 def _write_model(folder: Path, texts: list[str], vocab_size: int, seed: int) -> None:

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from dft_eval.metrics import Difference, holm, paired_difference
+from dft_eval.metrics import ALPHA, Difference, holm, paired_difference
 from dft_plugin.analysis.token_probs import TokenProbs
 from dft_plugin.demo.agreement import first_example_agrees, relative_differences
 from dft_plugin.demo.answers import Answers, TinyModel
@@ -55,7 +55,7 @@ class SeedResults:
 
     def verdict(self, index: int) -> str:
         """Of comparison `index`; `no decision` too where the adjusted p-value is not below 0.05."""
-        return self.differences[index].verdict if self.holm_p_values[index] < 0.05 else "no decision"
+        return self.differences[index].verdict if self.holm_p_values[index] < ALPHA else "no decision"
 
     def record(self) -> dict[str, Any]:
         """For the canonical report."""

@@ -12,11 +12,11 @@ import argparse
 import json
 import os
 import shutil
-from collections.abc import Iterable
 from pathlib import Path
 
-from dft_eval.rollout.training_files import conversations_entry
 from dft_eval.tasks.math.gsm8k import without_marks
+from dft_eval.tasks.toy import Demonstration
+from dft_plugin.demo.data import write_jsonl, write_register
 from dft_plugin.demo.smollm2 import smollm2_folder
 from dft_plugin.errors import MissingPrerequisiteError
 
@@ -38,9 +38,8 @@ def write_inputs(out: Path, data_dir: Path) -> None:
         "facts": [(f"{row['question']}?", row["answer"][0]) for row in facts[:NUM_TRAINED]],
     }
     for name, pairs in rows.items():
-        _write_messages(out / f"{name}.jsonl", pairs)
-    register = {name: conversations_entry(f"{name}.jsonl", {}) for name in rows}
-    (out / "dataset_info.json").write_text(json.dumps(register, indent=2) + "\n", encoding="utf-8")
+        write_jsonl(out / f"{name}.jsonl", (Demonstration(*pair).messages() for pair in pairs))
+    write_register(out, rows)
     if not (out / "model").is_dir():
         shutil.copytree(smollm2_folder(Path(".cache") / "real_model"), out / "model")
 
@@ -49,13 +48,6 @@ def _read(path: Path) -> list[dict[str, str]]:
     if not path.exists():
         raise MissingPrerequisiteError(f"{path} is missing; `dft eval fetch gsm8k nq_open`, or set DFT_DATA_DIR.")
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-
-
-def _write_messages(path: Path, pairs: Iterable[tuple[str, str]]) -> None:
-    with path.open("w", encoding="utf-8") as file:
-        for question, answer in pairs:
-            turns = [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
-            file.write(json.dumps({"messages": turns}) + "\n")
 
 
 if __name__ == "__main__":

@@ -8,13 +8,12 @@ The toy benchmarks of `dft eval` ask about the same world.
 from __future__ import annotations
 
 import argparse
-import json
 import shutil
 from pathlib import Path
 
-from dft_eval.tasks.toy import ToyProblem, demonstrate
+from dft_eval.tasks.toy import demonstrate
 from dft_eval.tasks.toy_benchmarks import SEED
-from dft_plugin.demo.data import Recipe, write_plan
+from dft_plugin.demo.data import Recipe, write_jsonl, write_plan
 from dft_plugin.demo.tiny_model import write_tiny_model
 
 
@@ -29,13 +28,8 @@ def write_inputs(out: Path, recipe: Recipe | None = None) -> None:
     for path in (out / plan.folder / "data").iterdir():
         path.replace(out / path.name)
     shutil.rmtree(out / plan.folder)
-    _write_rows(out / "held_out.jsonl", plan.additions)
+    write_jsonl(out / "held_out.jsonl", (demonstrate(problem).messages() for problem in plan.additions))
     write_tiny_model(out / "init", SEED)
-
-
-def _write_rows(path: Path, problems: tuple[ToyProblem, ...]) -> None:
-    lines = [json.dumps(demonstrate(problem).messages()) + "\n" for problem in problems]
-    path.write_text("".join(lines), encoding="utf-8")
 
 
 if __name__ == "__main__":

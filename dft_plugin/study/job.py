@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shlex
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -81,8 +82,6 @@ class Job(ABC):
 
     def shown_command(self) -> str:
         """The command as a person types it, with the variables it needs."""
-        import shlex
-
         variables = [f"{key}={shlex.quote(value)}" for key, value in self.env.items() if value is not None]
         first, *rest = self.command()
         return " ".join([*variables, shlex.quote(Path(first).name), *map(shlex.quote, rest)])

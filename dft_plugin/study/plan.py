@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -179,7 +179,7 @@ def _evaluated(study: StudyConfig, run: Run) -> Run:
         )
         for config in study.evaluation
     ]
-    return Run(run.arm, run.seed, run.train, run.model, tuple(jobs))
+    return replace(run, evaluations=tuple(jobs))
 
 
 def _all_jobs(study: StudyConfig, runs: Sequence[Run]) -> list[Job]:

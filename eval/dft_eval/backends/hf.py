@@ -11,6 +11,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field
 
 from dft_eval.backends.base import Backend, BackendSettings, Interface, Request, SamplingParams
+from dft_eval.backends.hf_reading import read_continuations
 from dft_eval.backends.tokens import (
     check_lengths,
     check_template,
@@ -90,8 +91,6 @@ class HfBackend:
         """The model's answers, a batch at a time."""
         given = [request for request in requests if request.sample.continuation]
         if given:
-            from dft_eval.backends.hf_reading import read_continuations
-
             settings = self._settings
             yield from read_continuations(
                 self._model,

@@ -10,7 +10,7 @@ scipy is imported where it is used: every worker of a scoring pool reads this pa
 """
 
 from dft_eval.metrics.differences import Difference, VerdictName, holm, paired_difference, sign_flip_p_value
-from dft_eval.metrics.estimates import CONFIDENCE, Estimate, wilson_interval
+from dft_eval.metrics.estimates import ALPHA, CONFIDENCE, Estimate, wilson_interval
 from dft_eval.metrics.seeds import Runs, SeededShare, domain_difference, seeded_difference, seeded_share
 from dft_eval.metrics.shares import (
     check_mean,
@@ -23,6 +23,7 @@ from dft_eval.metrics.shares import (
 )
 
 __all__ = [
+    "ALPHA",
     "CONFIDENCE",
     "Difference",
     "Estimate",

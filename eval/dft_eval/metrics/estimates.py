@@ -10,6 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 CONFIDENCE = 0.95
+ALPHA = 0.05
+"""Limit of a p-value; written out, since 1 - 0.95 is above it by rounding."""
 
 Values = NDArray[np.float64]
 

@@ -36,7 +36,7 @@ class About:
     @property
     def name(self) -> str:
         """Arm and seed."""
-        return self.arm if self.seed is None else f"{self.arm}, seed {self.seed}"
+        return name_of(self.arm, self.seed)
 
     @property
     def training(self) -> Path | None:
@@ -57,6 +57,11 @@ class About:
     def alarms(self) -> list[str]:
         """The monitor's alarms, each once."""
         return list(dict.fromkeys(str(_text(alarm)) for row in self.monitor_rows for alarm in row.get("alarms", ())))
+
+
+def name_of(arm: str, seed: int | None) -> str:
+    """A model of an arm in words."""
+    return arm if seed is None else f"{arm}, seed {seed}"
 
 
 def find_about(run: Path, given: Path) -> About | None:

@@ -18,14 +18,18 @@ _CURVES = (
     ("nll", "True NLL in training", "mean NLL (nats)", "SFT lowers it; DFT may raise it, and is meant to."),
     ("one_minus_p", "1 - mean(p) in training", "1 - mean(p)", "Bounded; its gradient is DFT's."),
 )
-_NUM_BINS = 20
+NUM_BINS = 20
 
 
-def roles(comparison: Comparison) -> dict[str, Role]:
-    """Colour and line of each arm, the same in every figure and report: the baseline's, SFT's, DFT's, then in order."""
-    found: dict[str, Role] = {comparison.baseline: "reference"}
-    further = [arm for arm in comparison.arms if arm not in found and arm not in _NAMED]
-    for arm in comparison.arms:
+def roles(arms: Sequence[str]) -> dict[str, Role]:
+    """Colour and line of each arm, the same in every figure and report: the baseline's, SFT's, DFT's, then in order.
+
+    Args:
+        arms: The baseline first.
+    """
+    found: dict[str, Role] = {arms[0]: "reference"}
+    further = [arm for arm in arms if arm not in found and arm not in _NAMED]
+    for arm in arms:
         if arm not in found:
             found[arm] = _NAMED.get(arm) or _ROLES[min(further.index(arm), len(_ROLES) - 1)]
     return found
@@ -33,7 +37,7 @@ def roles(comparison: Comparison) -> dict[str, Role]:
 
 def difference_figure(comparison: Comparison) -> tuple[Figure, ...]:
     """Every arm's difference to the baseline on every benchmark, with intervals."""
-    colours, rows = roles(comparison), []
+    colours, rows = roles(comparison.arms), []
     for task in comparison.tasks:
         intervals = []
         for arm in comparison.others(comparison.baseline):
@@ -58,7 +62,7 @@ def difference_figure(comparison: Comparison) -> tuple[Figure, ...]:
 
 def curve_figures(comparison: Comparison, abouts: Sequence[About]) -> tuple[Figure, ...]:
     """True NLL and 1 - mean(p) of every trained arm on its training batches, means over the seeds."""
-    colours, figures = roles(comparison), []
+    colours, figures = roles(comparison.arms), []
     for key, title, label, reading in _CURVES:
         series = []
         for arm in comparison.arms:
@@ -75,17 +79,16 @@ def curve_figures(comparison: Comparison, abouts: Sequence[About]) -> tuple[Figu
 
 def probability_figure(comparison: Comparison, probs: Mapping[str, Any]) -> tuple[Figure, ...]:
     """The same tokens' probabilities under every arm, means over the seeds."""
-    colours, series = roles(comparison), []
+    colours, series = roles(comparison.arms), []
     for arm, checkpoints in by_arm(probs).items():
         if arm not in colours:
             continue
-        shares = [_shares(checkpoint["histogram"]) for checkpoint in checkpoints]
-        series.append(Series(arm, [fmean(each) for each in zip(*shares, strict=True)], colours[arm]))
+        series.append(Series(arm, mean_shares(checkpoints), colours[arm]))
     if not series:
         return ()
     svg = draw_histogram(Panel("share of tokens (log)", "probability of the right token", tuple(series), is_log=True))
     caption = (
-        f"{probs['num_tokens']:,} tokens of the same texts; {_NUM_BINS} bins; one with less than one token in 10,000 "
+        f"{probs['num_tokens']:,} tokens of the same texts; {NUM_BINS} bins; one with less than one token in 10,000 "
         "has no bar."
     )
     return (Figure("Token probabilities", caption, svg, is_wide=True),)
@@ -103,6 +106,11 @@ def _curve(about: About, key: str) -> dict[int, float]:
     return {int(row["step"]): float(row["means"][key]) for row in about.monitor_rows if key in row["means"]}
 
 
+def mean_shares(checkpoints: Sequence[Mapping[str, Any]]) -> list[float]:
+    """Share of the tokens in each of 20 equal bins of p, the mean over checkpoints."""
+    return [fmean(each) for each in zip(*(_shares(one["histogram"]) for one in checkpoints), strict=True)]
+
+
 def _shares(histogram: Sequence[int]) -> list[float]:
-    width, total = len(histogram) // _NUM_BINS, sum(histogram)
+    width, total = len(histogram) // NUM_BINS, sum(histogram)
     return [sum(histogram[start : start + width]) / total for start in range(0, len(histogram), width)]

@@ -41,9 +41,9 @@ def build_comparison(paths: Sequence[Path], *, baseline: str | None = None, prob
     runs = find_runs(paths)
     check_all_comparable(runs)
     failed = {about.name: about.failed for about in abouts if about.failed is not None}
-    comparison = compare_arms(runs, [about.arm for about in abouts if about.failed is not None], baseline)
-    measured = None if probs is None else _read_probs(probs)
     failed_arms = [about.arm for about in abouts if about.failed is not None]
+    comparison = compare_arms(runs, failed_arms, baseline)
+    measured = None if probs is None else _read_probs(probs)
     trained = _training_section(comparison, abouts)
     examples = find_examples(comparison)
     return Report(
@@ -97,7 +97,7 @@ def _verdicts(comparison: Comparison, reference: str) -> str:
 def _banners(comparison: Comparison, runs: Sequence[ComparedRun], failed: Mapping[str, str]) -> list[str]:
     banners = [f"FAILED: {name}: {reason.partition(chr(10))[0]}" for name, reason in failed.items()]
     banners += [
-        f"PARTIAL: {_name(run)} on {run.task}: {'; '.join(run.metrics['incomplete_because'])}."
+        f"PARTIAL: {run.name} on {run.task}: {'; '.join(run.metrics['incomplete_because'])}."
         for run in runs
         if not run.can_be_compared
     ]
@@ -105,11 +105,11 @@ def _banners(comparison: Comparison, runs: Sequence[ComparedRun], failed: Mappin
     if subsets:
         asked = "; ".join(f"{task} ({reason})" for task, reason in subsets.items())
         banners.append(f"First samples alone, compared with each other and never to be quoted: {asked}.")
-    trained = {run.model: set[int | None]() for run in runs if run.seed is not None}
+    seeds: dict[str, set[int]] = {}
     for run in runs:
         if run.seed is not None:
-            trained[run.model].add(run.seed)
-    if lone := [arm for arm, seeds in trained.items() if len(seeds) == 1]:
+            seeds.setdefault(run.model, set()).add(run.seed)
+    if lone := [arm for arm, found in seeds.items() if len(found) == 1]:
         banners.append(
             f"One training seed: {', '.join(lone)}. Another run may differ by more than these intervals, "
             "which are over problems."
@@ -165,10 +165,6 @@ def _command(paths: Sequence[Path], baseline: str | None, probs: Path | None) ->
     return " ".join(["dft report", *map(str, paths), *options])
 
 
-def _name(run: ComparedRun) -> str:
-    return run.model if run.seed is None else f"{run.model}, seed {run.seed}"
-
-
 def _provenance(runs: Sequence[ComparedRun], abouts: Sequence[About]) -> dict[str, str]:
     found: dict[str, str] = {}
     for about in abouts:
@@ -183,7 +179,7 @@ def _provenance(runs: Sequence[ComparedRun], abouts: Sequence[About]) -> dict[st
             git = environment.get("git") or {}
             changed = " (changed)" if git.get("is_dirty") else ""
             about_run.append(f"commit {str(git.get('commit', 'none'))[:12]}{changed}")
-        found[f"{_name(run)}, {run.task}"] = "; ".join(about_run)
+        found[f"{run.name}, {run.task}"] = "; ".join(about_run)
     return found
 
 
@@ -211,11 +207,12 @@ def _results(
             | {"holm_p_value": compared.adjusted_p, "verdict": compared.verdict}
             for (task, arm, reference), compared in comparison.differences.items()
         ],
-        "token_probabilities": None if probs is None else [
-            {key: value for key, value in checkpoint.items() if key not in ("histogram", "lowest_bin")}
-            for checkpoint in probs["checkpoints"]
-        ],
+        "token_probabilities": None if probs is None else [_without_long_lists(each) for each in probs["checkpoints"]],
         "paper": [
             result._asdict() for task in dict.fromkeys(run.task for run in runs) for result in paper_results(task)
         ],
-    }  # fmt: skip
+    }
+
+
+def _without_long_lists(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in checkpoint.items() if key not in ("histogram", "lowest_bin")}

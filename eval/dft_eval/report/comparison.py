@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from dft_eval.errors import ConfigError
-from dft_eval.metrics import Difference, Estimate, SeededShare, holm, seeded_difference, seeded_share
+from dft_eval.metrics import ALPHA, Difference, Estimate, SeededShare, holm, seeded_difference, seeded_share
 from dft_eval.report.runs import ComparedRun
 
-ALPHA = 0.05
 SFT = "sft"
 """The arm that every other is compared with besides the baseline, where there is one of that name."""
 
@@ -148,10 +147,9 @@ def compare_arms(runs: Sequence[ComparedRun], failed: Sequence[str], baseline: s
     scores = {place: Scores(found) for place, found in grid.items()}
     for place, each in scores.items():
         _check_seeds(place, each)
-    found = Comparison(ordered, tuple(dict.fromkeys(run.task for run in runs)), scores, {})
-    tasks = tuple(task for names in found.by_domain().values() for task in names)
-    laid_out = Comparison(ordered, tasks, scores, {})
-    return Comparison(ordered, tasks, scores, _compare_all(laid_out))
+    as_given = Comparison(ordered, tuple(dict.fromkeys(run.task for run in runs)), scores, {})
+    laid_out = replace(as_given, tasks=tuple(task for names in as_given.by_domain().values() for task in names))
+    return replace(laid_out, differences=_compare_all(laid_out))
 
 
 def _check_seeds(place: tuple[str, str], scores: Scores) -> None:

@@ -76,12 +76,8 @@ def _of_task(comparison: Comparison, task: str) -> Iterator[Example]:
         if old is None or new is None:
             continue  # answers that were not kept
         right, wrong = (first, second) if before[name] else (second, first)
-        title = f"{task}, {name}: {_name(right)} is right, {_name(wrong)} is wrong"
-        yield Example(title, _name(first), _name(second), word_changes(cut(old), cut(new)))
-
-
-def _name(run: ComparedRun) -> str:
-    return run.model if run.seed is None else f"{run.model}, seed {run.seed}"
+        title = f"{task}, {name}: {right.name} is right, {wrong.name} is wrong"
+        yield Example(title, first.name, second.name, word_changes(cut(old), cut(new)))
 
 
 def _passes(run: ComparedRun) -> dict[str, bool]:

@@ -13,7 +13,7 @@ from dft_eval.errors import ConfigError, StoreError
 from dft_eval.metrics import check_mean
 from dft_eval.records.changes import compare_settings
 from dft_eval.records.store import RunFolder
-from dft_eval.report.arms import find_about
+from dft_eval.report.arms import find_about, name_of
 
 _SAMPLING = ("temperature", "top_p", "top_k")
 _VISION = ("judge", "min_pixels", "max_pixels")
@@ -39,6 +39,11 @@ class ComparedRun:
     settings: Mapping[str, Any]
     environments: Sequence[Mapping[str, Any]]
     metrics: Mapping[str, Any]
+
+    @property
+    def name(self) -> str:
+        """Arm and seed."""
+        return name_of(self.model, self.seed)
 
     @property
     def task(self) -> str:

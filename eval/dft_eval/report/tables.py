@@ -179,9 +179,7 @@ def _difference_cell(compared: Compared | None) -> Cell:
         interval = f"{100 * estimate.low:+.1f} to {100 * estimate.high:+.1f}, p={compared.adjusted_p:.3g}"
     detectable = compared.difference.detectable
     smallest = "" if detectable is None else f"MDE {100 * detectable:.1f}"
-    return Cell(
-        f"{100 * estimate.value:+.1f} {compared.verdict}", _joined(interval, smallest), TONES[compared.verdict]
-    )  # fmt: skip
+    return Cell(f"{100 * estimate.value:+.1f} {compared.verdict}", _joined(interval, smallest), TONES[compared.verdict])
 
 
 def _paper(comparison: Comparison, task: str, column: str) -> dict[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from abc import abstractmethod
 from collections.abc import Sequence
 from functools import cached_property
 from typing import ClassVar
@@ -42,8 +43,9 @@ class _Toy(Task):
         """By sample id."""
         return {problem.sample_id: problem for problem in self._choose(invent_world(random.Random(SEED)))}
 
+    @abstractmethod
     def _choose(self, world: ToyWorld) -> Sequence[ToyProblem]:
-        raise NotImplementedError
+        """The problems of the world that are asked."""
 
     def samples(self) -> Sequence[Sample]:
         """A chat turn each."""
@@ -56,9 +58,7 @@ class _Toy(Task):
         """Right results of models that stopped."""
         has_stopped = answer.finish_reason != "length"
         verdict = grade(self.problems[answer.sample_id], answer_text(answer), has_stopped=has_stopped)
-        return Score(
-            answer.sample_id, answer.repeat, verdict.passed, verdict.status, float(verdict.passed), {}
-        )  # fmt: skip
+        return Score(answer.sample_id, answer.repeat, verdict.passed, verdict.status, float(verdict.passed), {})
 
     def summarise(self, scores: Sequence[Score]) -> dict[str, Estimate]:
         """`accuracy`."""
