@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -158,10 +158,9 @@ def _failure_file(job: Job) -> Path:
 
 
 def _recorded_failures(plan: Plan) -> dict[str, str]:
-    files: Mapping[str, Path] = {job.name: _failure_file(job) for job in plan.jobs}
-    return {
-        name: json.loads(path.read_text(encoding="utf-8"))["reason"] for name, path in files.items() if path.is_file()
-    }
+    """Why each job failed that was run alone and is not done since, by another call perhaps."""
+    failed = [job for job in plan.jobs if _failure_file(job).is_file() and not job.record_file.is_file()]
+    return {job.name: json.loads(_failure_file(job).read_text(encoding="utf-8"))["reason"] for job in failed}
 
 
 @contextmanager

@@ -161,3 +161,8 @@ def test_an_adjusted_p_of_exactly_the_limit_decides_nothing():
     assert decide(estimate, 0.05, 0.95) == "no decision" and decide(estimate, 0.0499, 0.95) == "better"
     difference = Difference(estimate, 0.01, "better", 0.1)
     assert Compared(difference, 5 * 0.01).verdict == "no decision" and Compared(difference, 0.0499).verdict == "better"
+
+
+def test_the_page_is_the_same_to_the_byte(study):
+    first, second = (render_html(build_comparison([study], baseline="base")) for _ in range(2))
+    assert first == second

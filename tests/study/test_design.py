@@ -11,7 +11,7 @@ from dft_eval.run.config import load_config
 from dft_plugin.errors import ConfigError, ConflictError, MissingPrerequisiteError
 from dft_plugin.study.design import load_study
 from dft_plugin.study.plan import make_plan
-from dft_plugin.study.run import describe_jobs, run_one
+from dft_plugin.study.run import _recorded_failures, describe_jobs, run_one
 
 STUDIES = Path(__file__).parents[2] / "yaml_examples" / "study"
 FULL = {"finetuning_type": "full", "dataset_dir": "data", "dataset": "rows", "learning_rate": 1e-5}
@@ -205,3 +205,13 @@ def test_an_interrupted_run_goes_on_from_its_last_whole_checkpoint(write):
     assert yaml.safe_load(job.file.read_text())["resume_from_checkpoint"] == "out/train/sft/seed0/checkpoint-5"
     job.prepare("of other settings")
     assert not job.output.exists() and "resume_from_checkpoint" not in yaml.safe_load(job.file.read_text())
+
+
+def test_a_failure_of_a_job_that_is_done_since_is_over(write):
+    plan = make_plan(write(arms={"sft": ARM}, seeds=[0]))
+    job = plan.job("train/sft/seed0")
+    job.record_file.parent.mkdir(parents=True)
+    job.record_file.with_suffix(".failed.json").write_text('{"reason": "no room"}')
+    assert _recorded_failures(plan) == {"train/sft/seed0": "no room"}
+    job.record_file.write_text("{}")
+    assert _recorded_failures(plan) == {}

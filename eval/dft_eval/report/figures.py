@@ -38,6 +38,7 @@ _STYLES: dict[Role, Any] = {
 _INK = "#010203"  # replaced by the page's text colour
 RC: Any = {
     "svg.fonttype": "none",
+    "svg.hashsalt": "dft report",  # else ids are random, and so is their order
     "font.family": "sans-serif",
     "font.size": 11,
     "text.color": _INK,
