@@ -158,7 +158,7 @@ def _failure_file(job: Job) -> Path:
 
 
 def _recorded_failures(plan: Plan) -> dict[str, str]:
-    """Why each job failed that was run alone and is not done since, by another call perhaps."""
+    """Reasons of the jobs that failed alone and are not done since, by another call perhaps."""
     failed = [job for job in plan.jobs if _failure_file(job).is_file() and not job.record_file.is_file()]
     return {job.name: json.loads(_failure_file(job).read_text(encoding="utf-8"))["reason"] for job in failed}
 
