@@ -8,7 +8,7 @@ import logging
 import signal
 import sys
 from pathlib import Path
-from typing import Annotated, Literal, NoReturn
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -17,6 +17,16 @@ from dft_eval.errors import EvalError
 from dft_eval.rollout.cli import app as rollout_app
 from dft_plugin.analysis.dynamics import cli as dynamics_cli
 from dft_plugin.analysis.probs import cli as probs_cli
+from dft_plugin.analysis.row_options import (
+    BatchSize,
+    Chat,
+    Completion,
+    DeviceOption,
+    DtypeOption,
+    MaxLength,
+    Samples,
+    Seed,
+)
 from dft_plugin.data.cli import app as data_app
 from dft_plugin.errors import ConfigError, DftError, MissingPrerequisiteError
 from dft_plugin.study.cli import app as study_app
@@ -110,21 +120,17 @@ def demo(
 def scan(
     model: Annotated[str, typer.Argument(help="The base model: a folder, or a name on the hub.")],
     data: Annotated[list[Path], typer.Argument(help="Training files, .json or .jsonl; each is a dataset.")],
-    samples: Annotated[int, typer.Option(min=1, help="Rows of each dataset, drawn at random.")] = 200,
-    max_length: Annotated[int, typer.Option(min=2, help="Most tokens of a row; longer ones are cut.")] = 2048,
-    batch_size: Annotated[int, typer.Option(min=1, help="Rows at a time; those with images go one by one.")] = 1,
-    dtype: Annotated[
-        Literal["auto", "bfloat16", "float32"], typer.Option(help="auto: as the weights are stored.")
-    ] = "auto",
-    device: Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="auto: a GPU where there is one.")] = "auto",
-    seed: Annotated[int, typer.Option(min=0, help="Of the sample.")] = 0,
+    samples: Samples = 200,
+    max_length: MaxLength = 2048,
+    batch_size: BatchSize = 1,
+    dtype: DtypeOption = "auto",
+    device: DeviceOption = "auto",
+    seed: Seed = 0,
     out: Annotated[Path, typer.Option(help="Output folder; an interrupted scan of the same settings resumes.")] = Path(
         "scan_out"
     ),
-    chat: Annotated[bool, typer.Option("--chat", help="Rows through the tokenizer's chat template.")] = False,
-    completion: Annotated[
-        bool, typer.Option("--completion", help="Response right after the prompt, then EOS.")
-    ] = False,
+    chat: Chat = False,
+    completion: Completion = False,
     as_json: Json = False,
 ) -> None:
     """Before training: how well the base model knows the data, and whether that suggests SFT, DFT or a mixture.
@@ -162,10 +168,8 @@ def reference(
     shard: Annotated[
         str | None, typer.Option(metavar="I/N", help="Do share i of n, i from 0; the last one writes the data.")
     ] = None,
-    dtype: Annotated[
-        Literal["auto", "bfloat16", "float32"], typer.Option(help="auto: as the weights are stored.")
-    ] = "auto",
-    device: Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="auto: a GPU where there is one.")] = "auto",
+    dtype: DtypeOption = "auto",
+    device: DeviceOption = "auto",
     as_json: Json = False,
 ) -> None:
     """Write the data of a training configuration again, with a frozen model's log-probabilities as column ref_logps.

@@ -13,8 +13,8 @@ from dft_plugin.analysis.pretrained import (
     choose_device,
     load_frozen,
     read_model_files,
-    require_packages,
 )
+from dft_plugin.analysis.row_measurement import describe_rows, require_for_rows
 from dft_plugin.encoding.datasets import Dataset, draw, read_datasets
 from dft_plugin.encoding.row_formats import Row
 from dft_plugin.errors import ConfigError, InputError
@@ -73,11 +73,7 @@ def run_scan(settings: ScanSettings) -> dict[str, Any]:
         MissingPrerequisiteError: no such model or file, or a package is missing.
     """
     datasets = read_datasets(settings.data)
-    with_images = any(row.images for dataset in datasets for row in dataset.rows)
-    images = {"PIL": "pillow"} if with_images else {}
-    require_packages(
-        "dft scan", {"torch": "torch", "transformers": "transformers", "matplotlib": "matplotlib", **images}
-    )
+    with_images = require_for_rows("dft scan", datasets)
     from dft_plugin.encoding.chat_template import chat_template_of
     from dft_plugin.encoding.encoder import Encoder, choose_interface
 
@@ -99,17 +95,11 @@ def run_scan(settings: ScanSettings) -> dict[str, Any]:
 def _config(
     settings: ScanSettings, datasets: Sequence[Dataset], files: ModelFiles, interface: str, device: str
 ) -> dict[str, Any]:
-    """Everything that decides the numbers; how many rows go at a time does not."""
+    """Everything that decides the numbers."""
     return {
         "model": settings.model,
         "model_fingerprint": files.fingerprint,
-        "data": {dataset.name: {"sha256": dataset.sha256, "format": dataset.format} for dataset in datasets},
-        "samples": settings.samples,
-        "max_length": settings.max_length,
-        "dtype": settings.dtype,
-        "device": device,
-        "seed": settings.seed,
-        "protocol": interface,
+        **describe_rows(settings, datasets, device, interface),
     }
 
 

@@ -8,6 +8,8 @@ from typing import Annotated, Literal
 
 import typer
 
+from dft_plugin.analysis.row_options import Samples
+
 EXAMPLE = (
     "Example: dft dynamics runs/sft runs/dft --config yaml_examples/eval/math.yaml --task gsm8k --limit 200 "
     "--data data/held_out.jsonl --out dynamics"
@@ -29,7 +31,7 @@ def dynamics(
     data: Annotated[
         list[Path] | None, typer.Option(help="Held-out rows for nll and 1 - mean p, as for dft probs; may be repeated.")
     ] = None,
-    samples: Annotated[int, typer.Option(min=1, help="Rows of each data file, drawn at random.")] = 200,
+    samples: Samples = 200,
     dtype: Annotated[
         Literal["auto", "bfloat16", "float32"], typer.Option(help="For --data; auto: as the weights are stored.")
     ] = "auto",

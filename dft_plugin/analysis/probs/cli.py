@@ -4,9 +4,20 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
+
+from dft_plugin.analysis.row_options import (
+    BatchSize,
+    Chat,
+    Completion,
+    DeviceOption,
+    DtypeOption,
+    MaxLength,
+    Samples,
+    Seed,
+)
 
 EXAMPLE = "Example: dft probs base=Qwen/Qwen2.5-0.5B sft=runs/sft dft=runs/dft --data data/train.jsonl --out probs"
 
@@ -24,21 +35,17 @@ def probs(
     names: Annotated[
         str, typer.Option(metavar="A,B,...", help="Names of the checkpoints in their order, instead of NAME=PATH.")
     ] = "",
-    samples: Annotated[int, typer.Option(min=1, help="Rows of each file, drawn at random.")] = 200,
-    max_length: Annotated[int, typer.Option(min=2, help="Most tokens of a row; longer ones are cut.")] = 2048,
-    batch_size: Annotated[int, typer.Option(min=1, help="Rows at a time; those with images go one by one.")] = 1,
-    dtype: Annotated[
-        Literal["auto", "bfloat16", "float32"], typer.Option(help="auto: as the weights are stored.")
-    ] = "auto",
-    device: Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="auto: a GPU where there is one.")] = "auto",
-    seed: Annotated[int, typer.Option(min=0, help="Of the sample.")] = 0,
+    samples: Samples = 200,
+    max_length: MaxLength = 2048,
+    batch_size: BatchSize = 1,
+    dtype: DtypeOption = "auto",
+    device: DeviceOption = "auto",
+    seed: Seed = 0,
     out: Annotated[Path, typer.Option(help="Output folder; finished checkpoints are not measured twice.")] = Path(
         "probs_out"
     ),
-    chat: Annotated[bool, typer.Option("--chat", help="Rows through the tokenizer's chat template.")] = False,
-    completion: Annotated[
-        bool, typer.Option("--completion", help="Response right after the prompt, then EOS.")
-    ] = False,
+    chat: Chat = False,
+    completion: Completion = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")] = False,
 ) -> None:
     """Compare the probabilities that checkpoints give to the same tokens (DFT paper, Figure 2).

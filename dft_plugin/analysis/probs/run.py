@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from dft_plugin.analysis.pretrained import Dtype, choose_device, require_packages
+from dft_plugin.analysis.pretrained import Dtype, choose_device
 from dft_plugin.analysis.probs.checkpoints import Checkpoint, OpenedCheckpoint, open_checkpoint
 from dft_plugin.analysis.probs.store import SCHEMA_VERSION, ProbsStore
+from dft_plugin.analysis.row_measurement import describe_rows, require_for_rows
 from dft_plugin.encoding.datasets import Dataset, draw, read_datasets
 from dft_plugin.errors import ConfigError, InputError
 
@@ -71,11 +72,7 @@ def run_probs(settings: ProbsSettings) -> dict[str, Any]:
         MissingPrerequisiteError: no such checkpoint or file, or a package is missing.
     """
     datasets = read_datasets(settings.data)
-    with_images = any(row.images for dataset in datasets for row in dataset.rows)
-    images = {"PIL": "pillow"} if with_images else {}
-    require_packages(
-        "dft probs", {"torch": "torch", "transformers": "transformers", "matplotlib": "matplotlib", **images}
-    )
+    with_images = require_for_rows("dft probs", datasets)
     from dft_plugin.analysis.probs.figure import draw_probs
     from dft_plugin.analysis.probs.measure import Plan
     from dft_plugin.analysis.probs.rows import check_same_tokens
@@ -84,7 +81,8 @@ def run_probs(settings: ProbsSettings) -> dict[str, Any]:
     opened = [open_checkpoint(checkpoint, with_images=with_images) for checkpoint in settings.checkpoints]
     encoders, interface = _encoders(opened, datasets, settings)
     rows = [row for dataset in datasets for row in draw(dataset, settings.samples, settings.seed)]
-    decisive = _decisive(settings, datasets, device, interface, check_same_tokens(encoders, rows))
+    tokens_sha256 = check_same_tokens(encoders, rows)
+    decisive = {**describe_rows(settings, datasets, device, interface), "tokens_sha256": tokens_sha256}
     store = ProbsStore(settings.out, decisive)
     plan = Plan(
         rows,
@@ -121,22 +119,6 @@ def _encoders(
         encoders[one.name] = Encoder(files.tokenizer, files.processor, interface, settings.max_length)
     assert interface is not None
     return encoders, interface
-
-
-def _decisive(
-    settings: ProbsSettings, datasets: Sequence[Dataset], device: str, interface: str, tokens_sha256: str
-) -> dict[str, Any]:
-    """Everything that decides the numbers besides the checkpoints; how many rows go at a time does not."""
-    return {
-        "data": {dataset.name: {"sha256": dataset.sha256, "format": dataset.format} for dataset in datasets},
-        "samples": settings.samples,
-        "max_length": settings.max_length,
-        "dtype": settings.dtype,
-        "device": device,
-        "seed": settings.seed,
-        "protocol": interface,
-        "tokens_sha256": tokens_sha256,
-    }
 
 
 def _measured(one: OpenedCheckpoint, plan: Plan, store: ProbsStore) -> tuple[ProbTally, dict[str, Any]]:
