@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 import pytest
 
 from dft_eval.backends.base import SamplingParams, make_requests
+from dft_eval.backends.drawing import HOT
 from dft_eval.backends.openai_server import OpenAIBackend, OpenAISettings
 from dft_eval.backends.server_replies import read_reply, retry_after_s
 from dft_eval.errors import BackendError, ConfigError
@@ -19,6 +20,7 @@ from tests.integrations.tiny import make_text_model, samples
 pytest.importorskip("openai")
 
 DRAWN = SamplingParams(temperature=0.6, top_p=0.9, top_k=7, repetition_penalty=1.1, seed=5)
+GREEDY = SamplingParams(seed=5)
 
 
 SMALL = {
@@ -48,6 +50,8 @@ class Scripted(http.server.BaseHTTPRequestHandler):
             num_asked = sum((b.get("prompt") or b["messages"][-1]["content"]) == prompt for _, b, _ in server.asked)
         time.sleep(0.02)
         status, text = 200, f"to {prompt}"
+        if body["temperature"] == HOT.temperature and not server.is_greedy:
+            text += f" {body['seed']}"
         if prompt.startswith("fail") and num_asked <= int(prompt.split()[1]):
             status = 503
         elif prompt == "bad":
@@ -86,12 +90,13 @@ class Scripted(http.server.BaseHTTPRequestHandler):
 def server():
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Scripted) as found:
         found.asked, found.running, found.most, found.lock = [], 0, 0, threading.Lock()
+        found.is_greedy = False
         threading.Thread(target=found.serve_forever, daemon=True).start()
         yield found
         found.shutdown()
 
 
-def ask(server, prompts, *, interface="completion", sampling=DRAWN, **settings):
+def ask(server, prompts, *, interface="completion", sampling=GREEDY, **settings):
     settings = {"kind": "openai", "base_url": f"http://127.0.0.1:{server.server_port}/v1", "concurrency": 4} | settings
     backend = OpenAIBackend("tiny", OpenAISettings(**settings), interface, sampling)
     wanted = [Sample(f"id/{i}", prompt, ("\n\n",), 11) for i, prompt in enumerate(prompts)]
@@ -100,9 +105,11 @@ def ask(server, prompts, *, interface="completion", sampling=DRAWN, **settings):
 
 def test_everything_is_sent_and_nothing_beyond_the_limit_at_once(server, monkeypatch):
     monkeypatch.setenv("OPENAI_API_KEY", "sesame")
-    found = ask(server, [f"q{i}" for i in range(30)])
+    found = ask(server, [f"q{i}" for i in range(30)], sampling=DRAWN)
     assert {key: answer.completion for key, answer in found.items()} == {f"id/{i}": f"to q{i}" for i in range(30)}
     assert 1 < server.most <= 4
+    probes = [server.asked.pop(0)[1] for _ in range(2)]
+    assert [(body["prompt"], body["temperature"], body["top_p"]) for body in probes] == [("q0", 2.0, 1.0)] * 2
     for path, body, key in server.asked:
         assert path == "/v1/completions" and key == "Bearer sesame"
         assert (body["temperature"], body["top_p"], body["top_k"], body["repetition_penalty"]) == (0.6, 0.9, 7, 1.1)
@@ -295,4 +302,15 @@ def test_fields_a_server_refuses_are_left_out_on_demand(server):
     ask(server, ["q"], sampling=SamplingParams(), omit=("top_k", "repetition_penalty", "stop", "seed"))
     assert not {"top_k", "repetition_penalty", "stop", "seed"} & set(server.asked[0][1])
     with pytest.raises(ConfigError, match=r"omit: top_k, but sampling\.top_k is 7"):
-        ask(server, ["q"], omit=("top_k",))
+        ask(server, ["q"], sampling=DRAWN, omit=("top_k",))
+
+
+def test_a_server_that_never_draws_is_found_out_before_anything_is_recorded(server):
+    server.is_greedy = True
+    assert ask(server, ["q"])["id/0"].completion == "to q"
+    num_asked = len(server.asked)
+    with pytest.raises(BackendError, match=r"does not draw: asked twice at temperature 2 .*'to longest'.*do_sample"):
+        ask(server, ["q", "q", "longest", "other"], sampling=DRAWN)
+    assert len(server.asked) == num_asked + 6
+    thinking = "choice " + json.dumps({"text": "", "finish_reason": "length"})
+    assert ask(server, [thinking], sampling=DRAWN)["id/0"].completion == ""
