@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -65,6 +65,20 @@ class ArmConfig(_Part):
         return self
 
 
+class NamedArm(NamedTuple):
+    """An arm as it is trained.
+
+    Attributes:
+        name: Of the arm, or of the combination of its grid.
+        config: Without a grid.
+        grid: The `arm` whose grid it is of and its `values`; None where there is no grid.
+    """
+
+    name: str
+    config: ArmConfig
+    grid: dict[str, Any] | None
+
+
 class ScanConfig(_Part):
     """The forecast of `dft scan` for the study's model, before anything is trained.
 
@@ -119,19 +133,20 @@ class StudyConfig(_Part):
         for seeds in (self.seeds, *(arm.seeds for arm in self.arms.values() if arm.seeds is not None)):
             if len(set(seeds)) < len(seeds):
                 raise ValueError(f"seeds {seeds}: one of them twice")
-        names = list(dict(self.expanded()))
+        names = [arm.name for arm in self.expanded()]
         if self.baseline is not None and self.baseline not in names:
             raise ValueError(f"baseline {self.baseline!r}; the arms are {', '.join(names)}")
         return self
 
-    def expanded(self) -> Iterator[tuple[str, ArmConfig]]:
-        """Every arm by name, those with a grid as one arm for each combination: `sft+learning_rate=1e-05`."""
+    def expanded(self) -> Iterator[NamedArm]:
+        """Every arm, those with a grid as one arm for each combination: `sft+learning_rate=1e-05`."""
         for name, arm in self.arms.items():
             for values in itertools.product(*arm.grid.values()):
                 chosen = dict(zip(arm.grid, values, strict=True))
                 full = "+".join([name, *(f"{key}={value:g}" if isinstance(value, float) else f"{key}={value}"
                                          for key, value in chosen.items())])  # fmt: skip
-                yield full, arm.model_copy(update={"overrides": arm.overrides | chosen, "grid": {}})
+                config = arm.model_copy(update={"overrides": arm.overrides | chosen, "grid": {}})
+                yield NamedArm(full, config, {"arm": name, "values": chosen} if chosen else None)
 
 
 def load_study(path: Path, *, out: Path | None = None, jobs: int | None = None) -> StudyConfig:

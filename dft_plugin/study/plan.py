@@ -26,6 +26,7 @@ class Run:
         train: How it is trained; None for the study's own model.
         model: The study's own model.
         evaluations: In the order of the study.
+        grid: See `NamedArm`.
     """
 
     arm: str
@@ -33,6 +34,7 @@ class Run:
     train: TrainJob | None
     model: str
     evaluations: tuple[EvalJob, ...] = ()
+    grid: dict[str, Any] | None = None
 
     @property
     def place(self) -> str:
@@ -81,7 +83,8 @@ def make_plan(study: StudyConfig) -> Plan:
     Raises:
         ConfigError: a file that cannot be read, or an arm that starts from one it cannot start from.
     """
-    arms = dict(study.expanded())
+    expanded = {arm.name: arm for arm in study.expanded()}
+    arms = {name: arm.config for name, arm in expanded.items()}
     trainers: dict[Framework, Trainer] = {"llamafactory": LlamaFactory(), "ms_swift": MsSwift(study.swift_python)}
     runs: dict[str, list[Run]] = {}
     for name in _in_order(arms):
@@ -96,7 +99,7 @@ def make_plan(study: StudyConfig) -> Plan:
             _trained(study, name, arm, seed, content, trainers[arm.framework], runs, is_shared=is_shared)
             for seed in seeds
         ]
-    laid_out = [_evaluated(study, run) for name in arms for run in runs[name]]
+    laid_out = [replace(_evaluated(study, run), grid=expanded[name].grid) for name in arms for run in runs[name]]
     return Plan(tuple(laid_out), tuple(_all_jobs(study, laid_out)))
 
 
@@ -239,4 +242,5 @@ def describe_runs(plan: Plan, failures: dict[str, str]) -> None:
         chain = [name for job in run.evaluations for name in (*job.after, job.name)]
         chain += [run.train.name] if run.train is not None else []
         reasons = [failures[name] for name in chain if name in failures]
-        write_arm_file(run.evaluations[0].out, run.arm, run.seed, run.train, reasons[0] if reasons else None)
+        about = {"arm": run.arm, "seed": run.seed, "failed": reasons[0] if reasons else None, "grid": run.grid}
+        write_arm_file(run.evaluations[0].out, about, run.train, run.evaluations)

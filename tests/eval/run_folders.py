@@ -58,6 +58,22 @@ def write_run(out, task, columns, *, is_complete=True, model="recorded", **setti
         (folder / "problems.json").write_text(json.dumps(content))
 
 
+def right_of(num_right, count):
+    """The values of `count` problems, the first of them right."""
+    return [float(index < num_right) for index in range(count)]
+
+
+def write_model(top, arm, seed, values, *, failed=None, tasks=("mathvision",), **about):
+    """Runs of one model with its `arm.json`, in `top/ARM`; `values` None leaves the file alone."""
+    folder = top / arm / ("all" if seed is None else f"seed{seed}")
+    folder.mkdir(parents=True)
+    content = {"schema_version": 1, "arm": arm, "seed": seed, "failed": failed, **about}
+    (folder / "arm.json").write_text(json.dumps(content))
+    for task in tasks if values is not None else ():
+        write_run(folder, task, {SHOWN[task][0]: values})
+    return folder
+
+
 def scored(report):
     """The section of the first domain."""
-    return next(section for section in report.sections if section.tables)
+    return next(section for section in report.sections for table in section.tables if table.title == "Scores")

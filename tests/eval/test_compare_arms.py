@@ -5,29 +5,22 @@ import json
 import pytest
 
 from dft_eval.errors import ConfigError, StoreError
-from dft_eval.metrics import holm, seeded_difference
+from dft_eval.metrics import Difference, Estimate, domain_difference, holm, seeded_difference
+from dft_eval.metrics.differences import decide
 from dft_eval.report.compare import build_comparison
-from tests.eval.run_folders import scored, write_run
+from dft_eval.report.comparison import Compared
+from tests.eval.run_folders import right_of, scored, write_model
 
 NUM = 60
 PASSED = {("base", None): 12, ("sft", 0): 20, ("sft", 1): 22, ("dft", 0): 50, ("dft", 1): 53}
 
 
-def shares(num_right, count=NUM):
-    return [float(index < num_right) for index in range(count)]
+def shares(num_right):
+    return right_of(num_right, NUM)
 
 
-def write_arm(top, arm, seed, num_right, *, failed=None, tasks=("mathvision",), **about):
-    """Runs of one model with its `arm.json`; `num_right` None leaves the file alone."""
-    folder = top / arm / ("all" if seed is None else f"seed{seed}")
-    folder.mkdir(parents=True)
-    content = {"schema_version": 1, "arm": arm, "seed": seed, "failed": failed, **about}
-    (folder / "arm.json").write_text(json.dumps(content))
-    if num_right is not None:
-        for task in tasks:
-            name = {"mathvision": "accuracy", "mathverse": "overall"}[task]
-            write_run(folder, task, {name: shares(num_right)})
-    return folder
+def write_arm(top, arm, seed, num_right, **about):
+    return write_model(top, arm, seed, None if num_right is None else shares(num_right), **about)
 
 
 def make_subset(folder, limit, num_samples):
@@ -153,12 +146,80 @@ def test_a_failed_arm_stands_in_the_report(study):
     assert not any("broken" in pair for pair in found(report))
 
 
-def test_a_failed_seed_is_named_and_the_others_are_shown(study):
+def test_a_failed_seed_is_named_and_the_others_are_shown_without_a_verdict(study):
+    """Which seeds fail is not chance: what is left of an arm is not the arm."""
     write_arm(study, "dft", 2, None, failed="killed")
     report = build_comparison([study], baseline="base")
     assert report.banners[0] == "FAILED: dft, seed 2: killed"
-    table = scored(report).tables[0]
-    assert table.rows[0][table.columns.index("dft")].text == "85.8"
+    scores, *differences = scored(report).tables
+    cell = scores.rows[0][scores.columns.index("dft")]
+    assert cell.text == "85.8" and "without seed 2, which failed" in cell.note
+    assert set(found(report)) == {("sft", "base")}
+    assert "a seed failed" in differences[0].rows[0][differences[0].columns.index("dft")].note
+
+
+def test_a_model_that_failed_on_one_benchmark_keeps_its_verdict_on_the_others(tmp_path):
+    for arm, num_right in (("base", 12), ("dft", 50)):
+        write_arm(tmp_path, arm, None, num_right, tasks=("mathvision", "mathverse"))
+    path = tmp_path / "dft/all/arm.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"failed": "eval/dft/vision: no judge"}))
+    (tmp_path / "dft/all/mathverse/metrics.json").unlink()  # as a run that was cut off leaves it
+    report = build_comparison([tmp_path], baseline="base")
+    assert [(each["task"], each["verdict"]) for each in report.results["differences"]] == [("mathvision", "better")]
+    assert report.results["domain_differences"] == [] and report.banners[0].startswith("FAILED: dft: eval/dft/vision")
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"failed": None}))
+    with pytest.raises(StoreError, match=r"metrics\.json cannot be read"):
+        build_comparison([tmp_path], baseline="base")
+
+
+def test_a_failed_arm_given_by_its_own_path_stands_in_the_report(study):
+    write_arm(study, "broken", 0, None, failed="no such loss")
+    report = build_comparison([study / name for name in ("base", "sft", "broken")])
+    assert report.banners[0] == "FAILED: broken, seed 0: no such loss" and "broken" in report.results["arms"]
+
+
+def test_the_mean_of_a_domain_is_compared_too_and_corrected_for(tmp_path):
+    for arm, seed, num_right in (("base", None, 12), ("dft", 0, 20), ("dft", 1, 22), ("dft", 2, 21)):
+        write_arm(tmp_path, arm, seed, num_right, tasks=("mathvision", "mathverse"))
+    report = build_comparison([tmp_path], baseline="base")
+    [mean] = report.results["domain_differences"]
+    runs = {arm: {} for arm in ("base", "dft")}
+    for arm, seed, num_right in (("base", None, 12), ("dft", 0, 20), ("dft", 1, 22), ("dft", 2, 21)):
+        for task in ("mathvision", "mathverse"):
+            problems = {f"{task}/{index}": value for index, value in enumerate(shares(num_right))}
+            runs[arm].setdefault(task, {})[seed] = problems
+    expected = domain_difference(runs["base"], runs["dft"])
+    assert mean["estimate"] == vars(expected.estimate) and mean["p_value"] == expected.p_value
+    each = [*report.results["differences"], mean]
+    assert [one["holm_p_value"] for one in each] == holm([one["p_value"] for one in each])
+    assert "the mean of vision" in report.headline
+    summary = report.sections[0].tables[0]
+    assert [row[0].text for row in summary.rows] == ["base", "dft", "against base"]
+    assert [row[1].text for row in summary.rows] == ["20.0", "35.0", "+15.0 better"]
+
+
+def test_no_mean_of_a_domain_without_all_of_it(tmp_path):
+    write_arm(tmp_path, "base", None, 12, tasks=("mathvision", "mathverse"))
+    write_arm(tmp_path, "dft", None, 50, tasks=("mathvision",))
+    report = build_comparison([tmp_path], baseline="base")
+    assert report.results["domain_differences"] == []
+    assert [each["mean"] is None for each in report.results["domains"]] == [False, True]
+    assert [row[1].text for row in report.sections[0].tables[0].rows] == ["20.0", "-", "-"]
+
+
+def test_an_adjusted_p_of_exactly_the_limit_decides_nothing():
+    estimate = Estimate(0.1, 0.01, 0.19, 100, "Student t")
+    assert decide(estimate, 0.05, 0.95) == "no decision" and decide(estimate, 0.0499, 0.95) == "better"
+    difference = Difference(estimate, 0.01, "better", 0.1)
+    assert Compared(difference, 5 * 0.01).verdict == "no decision" and Compared(difference, 0.0499).verdict == "better"
+
+
+def test_a_headline_names_four_and_counts_the_rest(tmp_path):
+    write_arm(tmp_path, "base", None, 12)
+    for arm in "abcdef":
+        write_arm(tmp_path, arm, None, 50)
+    headline = build_comparison([tmp_path], baseline="base").headline
+    assert headline.count("is better on mathvision") == 4 and headline.endswith("; 2 more decided.")
 
 
 @pytest.mark.parametrize(

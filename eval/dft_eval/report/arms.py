@@ -39,19 +39,33 @@ class About:
         return name_of(self.arm, self.seed)
 
     @property
+    def grid_of(self) -> str | None:
+        """The arm whose grid this one is a combination of; None where it is none."""
+        grid = self.content.get("grid")
+        return None if not grid else str(grid["arm"])
+
+    @property
     def training(self) -> Path | None:
         """The folder of its training, if there is one."""
         given = self.content.get("training")
         return None if not given else self.path.parent / str(given)
 
     @cached_property
-    def monitor_rows(self) -> list[dict[str, Any]]:
-        """Rows of the monitor in training, one a logging step; none where there is no such file."""
+    def _rows(self) -> list[dict[str, Any]]:
         path = None if self.training is None else self.training / _MONITOR
         if path is None or not path.is_file():
             return []
-        rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-        return [row for row in rows if row.get("mode") == "train"]
+        return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+
+    @property
+    def monitor_rows(self) -> list[dict[str, Any]]:
+        """Rows of the monitor in training, one a logging step; none where there is no such file."""
+        return [row for row in self._rows if row.get("mode") == "train"]
+
+    @property
+    def held_out_rows(self) -> list[dict[str, Any]]:
+        """Rows of the monitor in the trainer's own evaluations; none where it made none."""
+        return [row for row in self._rows if row.get("mode") == "eval"]
 
     @property
     def alarms(self) -> list[str]:

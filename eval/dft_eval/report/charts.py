@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from statistics import fmean
 from typing import Any
 
@@ -12,11 +12,15 @@ from dft_eval.report.document import Figure
 from dft_eval.report.figures import Panel, Role, Series, draw_curves, draw_histogram
 from dft_eval.report.forest import Interval, Row, draw_forest
 
-_ROLES: tuple[Role, ...] = ("third", "fourth", "fifth")
 _NAMED: Mapping[str, Role] = {"sft": "first", "dft": "second"}
+_ROLES: tuple[Role, ...] = ("third", "fourth", "fifth", "sixth", "seventh", *_NAMED.values())
 _CURVES = (
-    ("nll", "True NLL in training", "mean NLL (nats)", "SFT lowers it; DFT may raise it, and is meant to."),
-    ("one_minus_p", "1 - mean(p) in training", "1 - mean(p)", "Bounded; its gradient is DFT's."),
+    ("nll", "True NLL", "mean NLL (nats)", "SFT lowers it; DFT may raise it, and is meant to."),
+    ("one_minus_p", "1 - mean(p)", "1 - mean(p)", "Bounded; its gradient is DFT's."),
+)
+_WHERE: tuple[tuple[str, str, Callable[[About], Sequence[Mapping[str, Any]]]], ...] = (
+    ("in training", "Each on its own training batches", lambda about: about.monitor_rows),
+    ("on held-out data", "In the trainer's own evaluations", lambda about: about.held_out_rows),
 )
 NUM_BINS = 20
 
@@ -26,13 +30,22 @@ def roles(arms: Sequence[str]) -> dict[str, Role]:
 
     Args:
         arms: The baseline first.
+
+    Returns:
+        By arm, for as many as can be told apart (8); the figures leave the others to the tables.
     """
     found: dict[str, Role] = {arms[0]: "reference"}
-    further = [arm for arm in arms if arm not in found and arm not in _NAMED]
-    for arm in arms:
-        if arm not in found:
-            found[arm] = _NAMED.get(arm) or _ROLES[min(further.index(arm), len(_ROLES) - 1)]
-    return found
+    found |= {arm: _NAMED[arm] for arm in arms[1:] if arm in _NAMED}
+    free = [role for role in _ROLES if role not in found.values()]
+    further = [arm for arm in arms if arm not in found]
+    chosen = found | dict(zip(further, free, strict=False))
+    return {arm: chosen[arm] for arm in arms if arm in chosen}
+
+
+def _left_out(comparison: Comparison) -> str:
+    """What a caption says of arms that are not drawn."""
+    others = [arm for arm in comparison.arms if arm not in roles(comparison.arms)]
+    return f" Not drawn: {', '.join(others)}." if others else ""
 
 
 def difference_figure(comparison: Comparison) -> tuple[Figure, ...]:
@@ -41,8 +54,8 @@ def difference_figure(comparison: Comparison) -> tuple[Figure, ...]:
     for task in comparison.tasks:
         intervals = []
         for arm in comparison.others(comparison.baseline):
-            compared = comparison.differences.get((task, arm, comparison.baseline))
-            if compared is None:
+            compared = comparison.compared(task, arm, comparison.baseline)
+            if compared is None or arm not in colours:
                 continue
             estimate = compared.difference.estimate
             low, high = (None if end is None else 100 * end for end in (estimate.low, estimate.high))
@@ -54,27 +67,36 @@ def difference_figure(comparison: Comparison) -> tuple[Figure, ...]:
         return ()
     caption = (
         f"Each arm minus {comparison.baseline}, with 95% intervals. Filled: decided after Holm's correction; hollow: "
-        "no decision."
+        f"no decision.{_left_out(comparison)}"
     )
     svg = draw_forest(rows, f"points against {comparison.baseline}")
     return (Figure("Differences", caption, svg, is_wide=True),)
 
 
 def curve_figures(comparison: Comparison, abouts: Sequence[About]) -> tuple[Figure, ...]:
-    """True NLL and 1 - mean(p) of every trained arm on its training batches, means over the seeds."""
-    colours, figures = roles(comparison.arms), []
+    """True NLL and 1 - mean(p) of every trained arm, in training and where the trainer evaluated; means over seeds."""
+    figures = []
     for key, title, label, reading in _CURVES:
-        series = []
-        for arm in comparison.arms:
-            curves = [_curve(about, key) for about in abouts if about.arm == arm and about.monitor_rows]
-            steps = sorted(set.intersection(*(set(curve) for curve in curves))) if curves else []
-            if steps:
-                values = [fmean(curve[step] for curve in curves) for step in steps]
-                series.append(Series(arm, values, colours[arm], tuple(steps)))
-        if series:
-            caption = f"{reading} Each on its own training batches; mean over the seeds."
-            figures.append(Figure(title, caption, draw_curves(Panel(label, "step", tuple(series)))))
+        for where, note, rows_of in _WHERE:
+            series = _curves(comparison, [(about.arm, rows_of(about)) for about in abouts], key)
+            if series:
+                caption = f"{reading} {note}; mean over the seeds.{_left_out(comparison)}"
+                figures.append(Figure(f"{title} {where}", caption, draw_curves(Panel(label, "step", series))))
     return tuple(figures)
+
+
+def _curves(
+    comparison: Comparison, runs: Sequence[tuple[str, Sequence[Mapping[str, Any]]]], key: str
+) -> tuple[Series, ...]:
+    """A line an arm, at the steps that all its seeds have."""
+    series = []
+    for arm, role in roles(comparison.arms).items():
+        curves = [_curve(rows, key) for name, rows in runs if name == arm and rows]
+        steps = sorted(set.intersection(*(set(curve) for curve in curves))) if curves else []
+        if steps:
+            values = [fmean(curve[step] for curve in curves) for step in steps]
+            series.append(Series(arm, values, role, tuple(steps)))
+    return tuple(series)
 
 
 def probability_figure(comparison: Comparison, probs: Mapping[str, Any]) -> tuple[Figure, ...]:
@@ -89,7 +111,7 @@ def probability_figure(comparison: Comparison, probs: Mapping[str, Any]) -> tupl
     svg = draw_histogram(Panel("share of tokens (log)", "probability of the right token", tuple(series), is_log=True))
     caption = (
         f"{probs['num_tokens']:,} tokens of the same texts; {NUM_BINS} bins; one with less than one token in 10,000 "
-        "has no bar."
+        f"has no bar.{_left_out(comparison)}"
     )
     return (Figure("Token probabilities", caption, svg, is_wide=True),)
 
@@ -102,8 +124,8 @@ def by_arm(probs: Mapping[str, Any]) -> dict[str, list[Mapping[str, Any]]]:
     return found
 
 
-def _curve(about: About, key: str) -> dict[int, float]:
-    return {int(row["step"]): float(row["means"][key]) for row in about.monitor_rows if key in row["means"]}
+def _curve(rows: Sequence[Mapping[str, Any]], key: str) -> dict[int, float]:
+    return {int(row["step"]): float(row["means"][key]) for row in rows if key in row["means"]}
 
 
 def mean_shares(checkpoints: Sequence[Mapping[str, Any]]) -> list[float]:

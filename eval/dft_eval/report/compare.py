@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from dft_eval.errors import ConfigError, StoreError
+from dft_eval.report.accounts import cost_table, error_table
 from dft_eval.report.arms import About, find_all
 from dft_eval.report.charts import by_arm, curve_figures, difference_figure, probability_figure
-from dft_eval.report.comparison import Comparison, compare_arms
+from dft_eval.report.comparison import Comparison
 from dft_eval.report.document import Cell, Figure, Report, Section, Table
 from dft_eval.report.examples import find_examples
-from dft_eval.report.paper_results import paper_results
-from dft_eval.report.runs import ComparedRun, check_all_comparable, find_runs
-from dft_eval.report.tables import DECIDED, cost_table, domain_tables, error_table
+from dft_eval.report.headline import banners_of, headline_of
+from dft_eval.report.joining import SFT, compare_arms
+from dft_eval.report.paper_claims import claim_section, find_claims
+from dft_eval.report.results import further_results, provenance_of, results_of
+from dft_eval.report.runs import check_all_comparable, find_runs
+from dft_eval.report.sweep import Point, find_points, sweep_section
+from dft_eval.report.tables import domain_tables, summary_table
 
 _PROBS = "probs.json"
 _EXAMPLES = (
@@ -42,79 +46,51 @@ def build_comparison(paths: Sequence[Path], *, baseline: str | None = None, prob
     check_all_comparable(runs)
     failed = {about.name: about.failed for about in abouts if about.failed is not None}
     failed_arms = [about.arm for about in abouts if about.failed is not None]
-    comparison = compare_arms(runs, failed_arms, baseline)
+    comparison = compare_arms(runs, abouts, baseline)
+    claims, points = find_claims(comparison), find_points(comparison, abouts)
     measured = None if probs is None else _read_probs(probs)
     trained = _training_section(comparison, abouts)
     examples = find_examples(comparison)
     return Report(
         title="Comparison of evaluation runs",
-        headline=_headline(comparison),
-        banners=tuple(_banners(comparison, runs, failed)),
+        headline=headline_of(comparison),
+        banners=tuple(banners_of(comparison, runs, failed)),
         sections=(
-            *([Section("Differences", figures=figure)] if (figure := difference_figure(comparison)) else []),
+            *([summary] if (summary := _summary_section(comparison)).tables or summary.figures else []),
             *(
                 Section(domain.capitalize(), tables=domain_tables(comparison, names, failed_arms))
                 for domain, names in comparison.by_domain().items()
             ),
+            *([claim_section(claims)] if claims else []),
+            *([sweep_section(comparison, points)] if points else []),
             *([] if measured is None else [_probability_section(comparison, measured)]),
             *([trained] if trained.tables or trained.figures else []),
             *([Section("Answers that differ", (_EXAMPLES,), examples=examples)] if examples else []),
             Section("What went wrong", tables=(error_table(comparison),)),
         ),
-        limits=(
-            "Intervals are over problems, and where an arm has several seeds over training seeds too.",
-            "The paper's figures were made with other software; they stand beside the measured ones, not among them.",
-        ),
+        limits=_limits(comparison, points),
         commands=(_command(paths, baseline, probs),),
-        provenance=_provenance(runs, abouts),
-        results=_results(comparison, runs, abouts, measured),
+        provenance=provenance_of(runs, abouts),
+        results=results_of(comparison, runs, abouts, measured) | further_results(comparison, claims, points),
     )
 
 
-def _headline(comparison: Comparison) -> str:
-    if len(comparison.arms) == 1:
-        return f"{comparison.arms[0]} alone: nothing to compare with"
-    return " ".join(_verdicts(comparison, reference) for reference in comparison.references)
+def _summary_section(comparison: Comparison) -> Section:
+    tables = (summary_table(comparison),) if len(comparison.tasks) > 1 else ()
+    return Section("Summary", tables=tables, figures=difference_figure(comparison))
 
 
-def _verdicts(comparison: Comparison, reference: str) -> str:
-    """The decided comparisons by name, the number of the others."""
-    found = {
-        (task, arm): compared.verdict
-        for (task, arm, against), compared in comparison.differences.items()
-        if against == reference
-    }
-    decided = [
-        f"{arm} is {verdict} on {task}{' (one seed)' if comparison.grid[task, arm].has_one_seed else ''}"
-        for (task, arm), verdict in found.items()
-        if verdict in DECIDED
+def _limits(comparison: Comparison, points: Sequence[Point]) -> tuple[str, ...]:
+    limits = [
+        "Intervals are over problems, and where an arm has several seeds over training seeds too.",
+        "The paper's figures were made with other software; they stand beside the measured ones, not among them.",
     ]
-    num_open = len(found) - len(decided)
-    rest = f"{num_open} of {len(found)} comparison{'s' * (len(found) > 1)} undecided" if num_open else ""
-    return f"Against {reference}: {'; '.join(filter(None, [*decided, rest])) or 'nothing compared'}."
-
-
-def _banners(comparison: Comparison, runs: Sequence[ComparedRun], failed: Mapping[str, str]) -> list[str]:
-    banners = [f"FAILED: {name}: {reason.partition(chr(10))[0]}" for name, reason in failed.items()]
-    banners += [
-        f"PARTIAL: {run.name} on {run.task}: {'; '.join(run.metrics['incomplete_because'])}."
-        for run in runs
-        if not run.can_be_compared
-    ]
-    subsets = {run.task: "; ".join(run.metrics["incomplete_because"]) for run in runs if run.is_subset}
-    if subsets:
-        asked = "; ".join(f"{task} ({reason})" for task, reason in subsets.items())
-        banners.append(f"First samples alone, compared with each other and never to be quoted: {asked}.")
-    seeds: dict[str, set[int]] = {}
-    for run in runs:
-        if run.seed is not None:
-            seeds.setdefault(run.model, set()).add(run.seed)
-    if lone := [arm for arm, found in seeds.items() if len(found) == 1]:
-        banners.append(
-            f"One training seed: {', '.join(lone)}. Another run may differ by more than these intervals, "
-            "which are over problems."
+    if comparison.sft == SFT and len(comparison.arms) > 2 and not any(point.grid_of == SFT for point in points):
+        limits.append(
+            "Every arm has one learning rate. SFT's own best may be another: `grid` in a study tries several "
+            "and shows SFT at its best."
         )
-    return banners
+    return tuple(limits)
 
 
 def _training_section(comparison: Comparison, abouts: Sequence[About]) -> Section:
@@ -163,56 +139,3 @@ def _command(paths: Sequence[Path], baseline: str | None, probs: Path | None) ->
     options = [] if baseline is None else ["--baseline", baseline]
     options += [] if probs is None else ["--probs", str(probs)]
     return " ".join(["dft report", *map(str, paths), *options])
-
-
-def _provenance(runs: Sequence[ComparedRun], abouts: Sequence[About]) -> dict[str, str]:
-    found: dict[str, str] = {}
-    for about in abouts:
-        if command := about.content.get("command"):
-            found[f"{about.name}, training"] = f"{command}; {about.content.get('framework') or ''}".rstrip("; ")
-    for run in runs:
-        about_run = [f"model {run.settings.get('model', 'answers made elsewhere')}"]
-        about_run += [f"prompts {str(run.settings.get('prompt_sha256'))[:12]}"]
-        about_run += [f"data {digest[:12]}" for digest in dict(run.settings.get("data_sha256", {})).values()]
-        about_run += [f"{name} {value}" for name, value in dict(run.settings.get("fingerprint", {})).items()]
-        for environment in run.environments:
-            git = environment.get("git") or {}
-            changed = " (changed)" if git.get("is_dirty") else ""
-            about_run.append(f"commit {str(git.get('commit', 'none'))[:12]}{changed}")
-        found[f"{run.name}, {run.task}"] = "; ".join(about_run)
-    return found
-
-
-def _results(
-    comparison: Comparison, runs: Sequence[ComparedRun], abouts: Sequence[About], probs: Mapping[str, Any] | None
-) -> dict[str, Any]:
-    """Everything unrounded."""
-    return {
-        "first_model": comparison.baseline,
-        "arms": list(comparison.arms),
-        "models": [dict(about.content) for about in abouts],
-        "runs": [
-            {"path": str(run.path), "model": run.model, "arm": run.model, "seed": run.seed, "task": run.task}
-            | {"settings": run.settings, "metrics": run.metrics}
-            for run in runs
-        ],
-        "scores": [
-            {"task": task, "arm": arm, **asdict(scores.share.estimate), "lowest": scores.share.lowest}
-            | {"highest": scores.share.highest, "num_seeds": len(scores.runs), "is_complete": scores.is_complete}
-            for (task, arm), scores in comparison.grid.items()
-            if scores.can_be_compared and scores.any_run.headline is not None
-        ],
-        "differences": [
-            {"task": task, "model": arm, "arm": arm, "against": reference, **asdict(compared.difference)}
-            | {"holm_p_value": compared.adjusted_p, "verdict": compared.verdict}
-            for (task, arm, reference), compared in comparison.differences.items()
-        ],
-        "token_probabilities": None if probs is None else [_without_long_lists(each) for each in probs["checkpoints"]],
-        "paper": [
-            result._asdict() for task in dict.fromkeys(run.task for run in runs) for result in paper_results(task)
-        ],
-    }
-
-
-def _without_long_lists(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in checkpoint.items() if key not in ("histogram", "lowest_bin")}

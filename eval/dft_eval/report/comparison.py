@@ -1,17 +1,14 @@
-"""Runs as arms over seeds, and every difference that is reported, with its verdict."""
+"""Arms over seeds on benchmarks, and every difference that is reported, with its verdict."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass
 from functools import cached_property
+from typing import Any
 
-from dft_eval.errors import ConfigError
-from dft_eval.metrics import ALPHA, Difference, Estimate, SeededShare, holm, seeded_difference, seeded_share
+from dft_eval.metrics import ALPHA, Difference, Estimate, SeededShare, domain_mean, seeded_share
 from dft_eval.report.runs import ComparedRun
-
-SFT = "sft"
-"""The arm that every other is compared with besides the baseline, where there is one of that name."""
 
 
 @dataclass(frozen=True)
@@ -20,9 +17,11 @@ class Scores:
 
     Attributes:
         runs: One a seed.
+        lost: Seeds whose model failed and has no run here. A seed that fails is not missing at random.
     """
 
     runs: Mapping[int | None, ComparedRun]
+    lost: tuple[int | None, ...] = ()
 
     @property
     def any_run(self) -> ComparedRun:
@@ -33,6 +32,11 @@ class Scores:
     def can_be_compared(self) -> bool:
         """True where no run lacks anything that was asked."""
         return all(run.can_be_compared for run in self.runs.values())
+
+    @property
+    def can_be_judged(self) -> bool:
+        """True where no seed is missing either."""
+        return self.can_be_compared and not self.lost
 
     @property
     def has_one_seed(self) -> bool:
@@ -81,6 +85,10 @@ class Compared:
         """It holds after the correction."""
         return self.difference.verdict if self.adjusted_p < ALPHA else "no decision"
 
+    def record(self) -> dict[str, Any]:
+        """All of it unrounded, for JSON."""
+        return asdict(self.difference) | {"holm_p_value": self.adjusted_p, "verdict": self.verdict}
+
 
 @dataclass(frozen=True)
 class Comparison:
@@ -90,13 +98,16 @@ class Comparison:
         arms: In the order given, the baseline first.
         tasks: Benchmarks, grouped by domain.
         grid: The scores.
-        differences: By benchmark, arm, and the arm it is compared with.
+        sft: The arm that stands for SFT: of that name, or the best of its grid; None where there is none.
+        differences: By benchmarks (one, or several of one domain, whose mean is compared), arm, and the arm it is
+            compared with.
     """
 
     arms: tuple[str, ...]
     tasks: tuple[str, ...]
     grid: Grid
-    differences: Mapping[tuple[str, str, str], Compared]
+    sft: str | None
+    differences: Mapping[tuple[tuple[str, ...], str, str], Compared]
 
     @property
     def baseline(self) -> str:
@@ -106,12 +117,22 @@ class Comparison:
     @property
     def references(self) -> tuple[str, ...]:
         """The baseline, and SFT where there are further arms to compare with it."""
-        has_others = len(self.arms) > 2 and SFT in self.arms
-        return (self.baseline, SFT) if has_others and self.baseline != SFT else (self.baseline,)
+        has_others = len(self.arms) > 2 and self.sft is not None
+        return (self.baseline, self.sft) if has_others and self.sft not in (None, self.baseline) else (self.baseline,)
 
     def others(self, reference: str) -> list[str]:
         """The arms that are compared with one."""
         return [arm for arm in self.arms if arm not in (reference, self.baseline)]
+
+    def compared(self, task: str, arm: str, reference: str) -> Compared | None:
+        """An arm's difference on one benchmark; None where it is not compared."""
+        return self.differences.get(((task,), arm, reference))
+
+    def mean(self, tasks: Sequence[str], arm: str) -> Estimate | None:
+        """Mean over an arm's benchmarks, each counting alike; None where one is missing or partial."""
+        found = [self.grid.get((task, arm)) for task in tasks]
+        shares = [each.share.estimate for each in found if each is not None and each.can_be_compared]
+        return domain_mean(shares) if len(shares) == len(tasks) else None
 
     def domain(self, task: str) -> str:
         """Domain of a benchmark."""
@@ -123,65 +144,3 @@ class Comparison:
         for task in self.tasks:
             groups.setdefault(self.domain(task), []).append(task)
         return groups
-
-
-def compare_arms(runs: Sequence[ComparedRun], failed: Sequence[str], baseline: str | None) -> Comparison:
-    """Join runs to arms and compare them.
-
-    Args:
-        runs: All of them.
-        failed: Arms that failed; they stand in the report whether or not there are runs.
-        baseline: The arm the others are compared with; None takes the first.
-
-    Raises:
-        ConfigError: no such arm, or arms whose runs are on different problems.
-    """
-    arms = list(dict.fromkeys([*(run.model for run in runs), *failed]))
-    first = arms[0] if baseline is None else baseline
-    if first not in arms:
-        raise ConfigError(f"--baseline {first}: no such arm; there are {', '.join(arms)}.")
-    ordered = (first, *(arm for arm in arms if arm != first))
-    grid: dict[tuple[str, str], dict[int | None, ComparedRun]] = {}
-    for run in runs:
-        grid.setdefault((run.task, run.model), {})[run.seed] = run
-    scores = {place: Scores(found) for place, found in grid.items()}
-    for place, each in scores.items():
-        _check_seeds(place, each)
-    as_given = Comparison(ordered, tuple(dict.fromkeys(run.task for run in runs)), scores, {})
-    laid_out = replace(as_given, tasks=tuple(task for names in as_given.by_domain().values() for task in names))
-    return replace(laid_out, differences=_compare_all(laid_out))
-
-
-def _check_seeds(place: tuple[str, str], scores: Scores) -> None:
-    if len(scores.runs) == 1 or not scores.can_be_compared:
-        return
-    try:
-        seeded_share(scores.by_seed)
-    except ValueError as error:
-        raise ConfigError(f"The runs of {place[1]} on {place[0]} cannot be joined: {error}") from error
-
-
-def _compare_all(laid_out: Comparison) -> dict[tuple[str, str, str], Compared]:
-    compared: dict[tuple[str, str, str], Compared] = {}
-    for reference in laid_out.references:
-        for arm in laid_out.others(reference):
-            found = {
-                task: difference
-                for task in laid_out.tasks
-                if (difference := _compare(laid_out.grid, task, reference, arm)) is not None
-            }
-            adjusted = holm([difference.p_value for difference in found.values()])
-            for (task, difference), p_value in zip(found.items(), adjusted, strict=True):
-                compared[task, arm, reference] = Compared(difference, p_value)
-    return compared
-
-
-def _compare(grid: Grid, task: str, reference: str, arm: str) -> Difference | None:
-    """None where one is missing, or lacks something that was asked: that is not missing at random."""
-    first, second = grid.get((task, reference)), grid.get((task, arm))
-    if first is None or second is None or not (first.can_be_compared and second.can_be_compared):
-        return None
-    try:
-        return seeded_difference(first.by_seed, second.by_seed)
-    except ValueError as error:
-        raise ConfigError(f"{reference} and {arm} on {task} cannot be compared: {error}") from error

@@ -52,11 +52,13 @@ class Table:
         columns: Headings; the first column names the row.
         rows: Cells, as many a row as there are headings.
         note: What to know when reading it.
+        title: Its caption.
     """
 
     columns: tuple[str, ...]
     rows: tuple[tuple[Cell, ...], ...]
     note: str = ""
+    title: str = ""
 
     def __post_init__(self) -> None:
         for row in self.rows:

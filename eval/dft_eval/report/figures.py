@@ -17,7 +17,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
 from matplotlib.ticker import MaxNLocator
 
-Role = Literal["reference", "first", "second", "third", "fourth", "fifth"]
+Role = Literal["reference", "first", "second", "third", "fourth", "fifth", "sixth", "seventh"]
 
 COLOURS: dict[Role, str] = {
     "reference": "#8a919c",
@@ -26,6 +26,8 @@ COLOURS: dict[Role, str] = {
     "third": "#23a08a",
     "fourth": "#a45ec9",
     "fifth": "#b8932a",
+    "sixth": "#d3527f",
+    "seventh": "#6d7f3c",
 }
 _STYLES: dict[Role, Any] = {
     "reference": (0, (1, 1.2)),
@@ -34,6 +36,8 @@ _STYLES: dict[Role, Any] = {
     "third": "dashdot",
     "fourth": (0, (3, 1, 1, 1, 1, 1)),
     "fifth": (0, (7, 2)),
+    "sixth": (0, (2, 1)),
+    "seventh": (0, (9, 1.5, 2, 1.5)),
 }
 _INK = "#010203"  # replaced by the page's text colour
 RC: Any = {
@@ -85,12 +89,14 @@ class Panel:
         x_label: Below them.
         series: What is drawn.
         is_log: Whether y is logarithmic.
+        is_log_x: Whether x is; its values are few then, and marked.
     """
 
     y_label: str
     x_label: str
     series: tuple[Series, ...]
     is_log: bool = False
+    is_log_x: bool = False
 
 
 def draw_curves(panel: Panel, *, smooth: int = 1) -> str:
@@ -109,7 +115,8 @@ def draw_curves(panel: Panel, *, smooth: int = 1) -> str:
             if smooth > 1:
                 axes.plot(steps, series.values, color=colour, alpha=0.22, linewidth=0.8)
             smoothed = _trailing_mean(series.values, smooth)
-            axes.plot(steps, smoothed, color=colour, linestyle=_STYLES[series.role], label=series.label)
+            marker = "o" if panel.is_log_x else ""
+            axes.plot(steps, smoothed, color=colour, linestyle=_STYLES[series.role], label=series.label, marker=marker)
         _finish(axes, panel)
         return to_svg(canvas)
 
@@ -134,6 +141,8 @@ def draw_histogram(panel: Panel) -> str:
 def _finish(axes: Axes, panel: Panel) -> None:
     axes.set_title(panel.y_label, loc="left", fontsize=11)
     axes.set_xlabel(panel.x_label)
+    if panel.is_log_x:
+        axes.set_xscale("log")
     if panel.is_log:
         axes.set_yscale("log")
     else:

@@ -53,6 +53,10 @@ Qwen2.5-VL-3B | dft | 32.49 35.91 33.50 37.54 22.30 23.71
 """
 
 
+NOT_STATED = "not stated"
+"""Stands for the model where the paper does not name it."""
+
+
 class PaperResult(NamedTuple):
     """One figure of the paper.
 

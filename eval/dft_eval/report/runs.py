@@ -13,7 +13,7 @@ from dft_eval.errors import ConfigError, StoreError
 from dft_eval.metrics import check_mean
 from dft_eval.records.changes import compare_settings
 from dft_eval.records.store import RunFolder
-from dft_eval.report.arms import find_about, name_of
+from dft_eval.report.arms import find_about, find_all, name_of
 
 _SAMPLING = ("temperature", "top_p", "top_k")
 _VISION = ("judge", "min_pixels", "max_pixels")
@@ -105,18 +105,18 @@ class ComparedRun:
 
 
 def find_runs(paths: Sequence[Path]) -> list[ComparedRun]:
-    """Every run folder at or below the paths, in the order given.
+    """Every run folder at or below the paths, in the order given; of a model that failed, those that were finished.
 
     Raises:
-        ConfigError: a path without a run, or one model twice on one benchmark.
+        ConfigError: a path without a run or a model that failed, or one model twice on one benchmark.
         StoreError: a run that was not finished or cannot be read.
     """
     runs: list[ComparedRun] = []
     for path in paths:
         found = sorted(file.parent for file in path.rglob("run.json") if "shards" not in file.relative_to(path).parts)
-        if not found:
+        if not found and all(about.failed is None for about in find_all([path])):
             raise ConfigError(f"{path} holds no run folder (no run.json in or below it).")
-        runs += [_read_run(folder, path) for folder in found]
+        runs += [run for folder in found if (run := _read_run(folder, path)) is not None]
     seen: dict[tuple[str, int | None, str], Path] = {}
     for run in runs:
         if (other := seen.setdefault((run.model, run.seed, run.task), run.path)) != run.path:
@@ -155,9 +155,12 @@ def check_comparable(first: ComparedRun, second: ComparedRun) -> None:
         raise ConfigError(f"{first.path} and {second.path} have {found}; run the commands that made them again.")
 
 
-def _read_run(folder: Path, given: Path) -> ComparedRun:
+def _read_run(folder: Path, given: Path) -> ComparedRun | None:
+    """None for what a failed model left unfinished."""
     content = RunFolder(folder).read_run()
-    path = folder / "metrics.json"
+    path, about = folder / "metrics.json", find_about(folder, given)
+    if about is not None and about.failed is not None and not path.exists():
+        return None
     try:
         metrics = json.loads(path.read_text(encoding="utf-8"))
         if metrics["schema_version"] != 1 or not isinstance(metrics["is_complete"], bool):
@@ -167,7 +170,6 @@ def _read_run(folder: Path, given: Path) -> ComparedRun:
     task = str(metrics["task"])
     if content["settings"].get("task") != task:
         raise StoreError(f"{folder}: run.json and metrics.json are about different benchmarks.")
-    about = find_about(folder, given)
     if about is not None:
         return ComparedRun(folder, about.arm, about.seed, content["settings"], content["environments"], metrics)
     parts = task.split("/")

@@ -1,21 +1,22 @@
-"""A comparison's tables: scores, differences with verdicts, what went wrong, cost."""
+"""A comparison's tables: means by domain, scores, differences with verdicts."""
 
 from __future__ import annotations
 
-import re
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from dft_eval.metrics import Estimate
-from dft_eval.report.arms import About
 from dft_eval.report.comparison import Compared, Comparison, Scores
 from dft_eval.report.document import Cell, Table, Tone
-from dft_eval.report.paper_results import paper_results
+from dft_eval.report.paper_claims import results_here
 
 TONES: Mapping[str, Tone] = {"better": "good", "worse": "bad", "no decision": "open"}
 DECIDED = ("better", "worse")
-_STATUSES = ("truncated", "no_answer", "timeout", "unjudged", "infra_error")
+_READING = (
+    "Differences in points, paired by problem and seed; 95% intervals, for new problems and, with several seeds, new "
+    "seeds; verdicts after Holm's correction over all that an arm is compared on: benchmarks, and means of several. "
+    "MDE: the true difference these would show with 80% power."
+)
 
 
 def domain_tables(comparison: Comparison, tasks: Sequence[str], failed: Sequence[str]) -> tuple[Table, ...]:
@@ -27,56 +28,19 @@ def domain_tables(comparison: Comparison, tasks: Sequence[str], failed: Sequence
     )
 
 
-def error_table(comparison: Comparison) -> Table:
-    """Answers that were cut off, empty, not judged or lost, by benchmark and arm."""
+def summary_table(comparison: Comparison) -> Table:
+    """Each arm's mean over the benchmarks of each domain, with its differences to the references."""
+    domains = comparison.by_domain()
     rows = []
-    for (task, arm), scores in comparison.grid.items():
-        counts: Counter[str] = Counter()
-        for run in scores.runs.values():
-            counts.update(dict(run.metrics["statuses"]) | {"truncated": run.metrics["n_truncated"]})
-            counts["missing"] += run.metrics["n_missing"]
-        judged = sum(run.num_judged for run in scores.runs.values())
-        asked = judged + counts["unjudged"] + counts["infra_error"] + counts["missing"]
-        cells = (_count_cell(counts[status], asked) for status in (*_STATUSES, "missing"))
-        rows.append((Cell(task, arm), Cell(str(judged)), *cells))
-    heads = ("truncated", "no answer", "timeout", "unjudged", "infrastructure", "missing")
-    note = (
-        "Answers over all seeds, with their share. Truncated ones may still be right; unjudged, infrastructure and "
-        "missing ones make a run partial."
-    )
-    return Table(("Benchmark", "judged", *heads), tuple(rows), note)
-
-
-def cost_table(abouts: Sequence[About], comparison: Comparison) -> Table | None:
-    """Time and tokens of training, a row a model; None where nothing says so."""
-    rows = []
-    for about in abouts:
-        wall, cpu = about.content.get("wall_s"), about.content.get("cpu_s")
-        if wall is None:
-            continue
-        tokens = sum(int(row.get("tokens", 0)) for row in about.monitor_rows)
-        rows.append(
-            (
-                Cell(about.name, str(about.content.get("framework") or "")),
-                Cell(str(about.content.get("loss_type") or "the framework's own"), _rate_of(about)),
-                Cell(f"{wall:.0f} s"),
-                Cell("-" if cpu is None else f"{cpu:.0f} s"),
-                Cell(f"{tokens:,}" if tokens else "-"),
-            )
-        )
-    if not rows:
-        return None
-    note = "Wall and CPU time of the training command, imports included; target tokens as the monitor counted them."
-    return Table(("Training", "loss", "wall", "CPU", "tokens"), tuple(rows), note)
-
-
-def _rate_of(about: About) -> str:
-    rate = about.content.get("learning_rate")
-    return "" if rate is None else f"learning rate {rate:g}"
-
-
-def _count_cell(count: int, asked: int) -> Cell:
-    return Cell(str(count), f"{100 * count / asked:.1f}%" if count else "")
+    for arm in comparison.arms:
+        rows.append((Cell(arm), *(_mean_cell(comparison, names, arm) for names in domains.values())))
+        for reference in comparison.references:
+            if arm in comparison.others(reference):
+                cells = (comparison.differences.get((tuple(names), arm, reference)) for names in domains.values())
+                rows.append((Cell(f"against {reference}", is_part=True), *(_difference_cell(each) for each in cells)))
+    means = "; ".join(f"{domain}: {', '.join(names)}" for domain, names in domains.items())
+    note = f"Percent, the mean over a domain's benchmarks, each counting alike ({means}). {_READING}"
+    return Table(("Arm", *domains), tuple(rows), note, "Means by domain")
 
 
 def _score_table(comparison: Comparison, tasks: Sequence[str], failed: Sequence[str]) -> Table:
@@ -94,21 +58,15 @@ def _score_table(comparison: Comparison, tasks: Sequence[str], failed: Sequence[
         "Percent, with 95% intervals over problems; over several seeds their mean, and the lowest and highest. "
         f"Paper: base / SFT / DFT of {'; '.join(named) or 'none of these'}."
     )
-    return Table(("Benchmark", *comparison.arms, "Paper"), rows, note)
+    return Table(("Benchmark", *comparison.arms, "Paper"), rows, note, "Scores")
 
 
 def _difference_table(comparison: Comparison, tasks: Sequence[str], reference: str) -> Table:
     arms = comparison.others(reference)
     rows = tuple(
-        (Cell(task), *(_difference_cell(comparison.differences.get((task, arm, reference))) for arm in arms))
-        for task in tasks
+        (Cell(task), *(_difference_cell(comparison.compared(task, arm, reference)) for arm in arms)) for task in tasks
     )
-    note = (
-        "Points, paired by problem and seed; 95% intervals, for new problems and, with several seeds, new seeds; "
-        "verdicts after Holm's correction over an arm's benchmarks. MDE: the true difference these would show with 80% "
-        "power."
-    )
-    return Table(("Difference", *(f"{arm} - {reference}" for arm in arms)), rows, note)
+    return Table(("Benchmark", *arms), rows, _READING, f"Differences to {reference}")
 
 
 def _task_cell(comparison: Comparison, task: str) -> Cell:
@@ -130,6 +88,16 @@ def _reported(comparison: Comparison, task: str) -> list[str]:
     return list(dict.fromkeys(column for names in columns for column in names))
 
 
+def _mean_cell(comparison: Comparison, tasks: Sequence[str], arm: str) -> Cell:
+    mean = comparison.mean(tasks, arm)
+    if mean is None:
+        return Cell("-", "a benchmark not run, or partial")
+    scores = [comparison.grid[task, arm] for task in tasks]
+    mark = "" if all(each.is_complete for each in scores) else "subset"
+    lost = list(dict.fromkeys(seed for each in scores for seed in each.lost))
+    return Cell(_percent(mean.value), _joined(_interval(mean), mark, _lost_seeds(lost)))
+
+
 def _score_cell(scores: Scores | None, column: str, has_failed: bool) -> Cell:
     """An arm's value in one column; the headline, where `column` is empty, is shown with its name."""
     if scores is None:
@@ -140,7 +108,7 @@ def _score_cell(scores: Scores | None, column: str, has_failed: bool) -> Cell:
     name = column or next(iter(columns[0]), "")
     if any(name not in each for each in columns):
         return Cell("-", "not in this run")
-    mark = "" if scores.is_complete else "subset"
+    mark = _joined("" if scores.is_complete else "subset", _lost_seeds(scores.lost))
     if len(scores.runs) == 1:
         estimate = Estimate(**columns[0][name])
         return Cell(_percent(estimate.value), _joined(_interval(estimate), "" if column else name, mark))
@@ -151,6 +119,10 @@ def _score_cell(scores: Scores | None, column: str, has_failed: bool) -> Cell:
     share = scores.share
     spread = f"seeds {_percent(share.lowest)} to {_percent(share.highest)}"
     return Cell(_percent(share.estimate.value), _joined(_interval(share.estimate), spread, name, mark))
+
+
+def _lost_seeds(seeds: Sequence[int | None]) -> str:
+    return f"without seed {', '.join(map(str, seeds))}, which failed" if seeds else ""
 
 
 def _partial_cell(scores: Scores, column: str) -> Cell:
@@ -172,7 +144,7 @@ def _columns(scores: Scores, seed: int | None) -> Mapping[str, dict[str, Any]]:
 
 def _difference_cell(compared: Compared | None) -> Cell:
     if compared is None:
-        return Cell("-", "not compared: not run, or partial")
+        return Cell("-", "not compared: not run, partial, or a seed failed")
     estimate = compared.difference.estimate
     interval = "no interval"
     if estimate.low is not None and estimate.high is not None:
@@ -183,17 +155,10 @@ def _difference_cell(compared: Compared | None) -> Cell:
 
 
 def _paper(comparison: Comparison, task: str, column: str) -> dict[str, str]:
-    """The paper's figures by model and table, for the models the paper names as the runs do; none by likeness."""
-    results = [result for result in paper_results(task) if result.column == column]
-    named = [
-        f"{run.model} {run.settings.get('model', '')}"
-        for (name, _), scores in comparison.grid.items()
-        if name == task
-        for run in scores.runs.values()
-    ]
+    """The paper's figures by model and table, for the models the paper names as the runs do."""
     figures: dict[str, list[float]] = {}
-    for result in results:
-        if result.model == "not stated" or any(_is_named(result.model, text) for text in named):
+    for result in results_here(comparison, task):
+        if result.column == column:
             figures.setdefault(f"{result.model} ({result.source})", []).append(result.percent)
     return {model: _join_percents(percents) for model, percents in figures.items()}
 
@@ -202,10 +167,6 @@ def _join_percents(percents: Sequence[float]) -> str:
     """All with as many decimals as the longest, as the paper prints them."""
     decimals = max(len(f"{percent:g}".partition(".")[2]) for percent in percents)
     return " / ".join(f"{percent:.{decimals}f}" for percent in percents)
-
-
-def _is_named(model: str, text: str) -> bool:
-    return re.search(rf"(?<![\w.-]){re.escape(model)}(?![\w.]|-)", text.replace("_", " "), re.IGNORECASE) is not None
 
 
 def _interval(estimate: Estimate) -> str:

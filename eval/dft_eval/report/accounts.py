@@ -1,0 +1,75 @@
+"""A comparison's accounts: what went wrong with the answers, and what training and evaluation cost."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+from dft_eval.report.arms import About
+from dft_eval.report.comparison import Comparison
+from dft_eval.report.document import Cell, Table
+
+_STATUSES = ("truncated", "no_answer", "timeout", "unjudged", "infra_error")
+
+
+def error_table(comparison: Comparison) -> Table:
+    """Answers that were cut off, empty, not judged or lost, by benchmark and arm."""
+    rows = []
+    for (task, arm), scores in comparison.grid.items():
+        counts: Counter[str] = Counter()
+        for run in scores.runs.values():
+            counts.update(dict(run.metrics["statuses"]) | {"truncated": run.metrics["n_truncated"]})
+            counts["missing"] += run.metrics["n_missing"]
+        judged = sum(run.num_judged for run in scores.runs.values())
+        asked = judged + counts["unjudged"] + counts["infra_error"] + counts["missing"]
+        cells = (_count_cell(counts[status], asked) for status in (*_STATUSES, "missing"))
+        rows.append((Cell(task, arm), Cell(str(judged)), *cells))
+    heads = ("truncated", "no answer", "timeout", "unjudged", "infrastructure", "missing")
+    note = (
+        "Answers over all seeds, with their share. Truncated ones may still be right; unjudged, infrastructure and "
+        "missing ones make a run partial."
+    )
+    return Table(("Benchmark", "judged", *heads), tuple(rows), note, "Answers that could not be counted on")
+
+
+def cost_table(abouts: Sequence[About], comparison: Comparison) -> Table | None:
+    """Time and tokens of training, time of evaluation, a row a model; None where nothing says so."""
+    rows = []
+    for about in abouts:
+        wall, evaluation = about.content.get("wall_s"), about.content.get("evaluation_wall_s")
+        if wall is None and evaluation is None:
+            continue
+        tokens = sum(int(row.get("tokens", 0)) for row in about.monitor_rows)
+        rows.append(
+            (
+                Cell(about.name, str(about.content.get("framework") or "")),
+                Cell("-") if wall is None else Cell(_loss_of(about), _rate_of(about)),
+                _time_cell(wall, about.content.get("cpu_s")),
+                Cell(f"{tokens:,}" if tokens else "-"),
+                _time_cell(evaluation, about.content.get("evaluation_cpu_s")),
+            )
+        )
+    if not rows:
+        return None
+    note = (
+        "Wall time of the commands, imports included, and the CPU time of all their cores; target tokens as the "
+        "monitor counted them."
+    )
+    return Table(("Model", "loss", "training", "tokens", "evaluation"), tuple(rows), note, "Cost")
+
+
+def _time_cell(wall: float | None, cpu: float | None) -> Cell:
+    return Cell("-") if wall is None else Cell(f"{wall:,.0f} s", "" if cpu is None else f"CPU {cpu:,.0f} s")
+
+
+def _loss_of(about: About) -> str:
+    return str(about.content.get("loss_type") or "the framework's own")
+
+
+def _rate_of(about: About) -> str:
+    rate = about.content.get("learning_rate")
+    return "" if rate is None else f"learning rate {rate:g}"
+
+
+def _count_cell(count: int, asked: int) -> Cell:
+    return Cell(str(count), f"{100 * count / asked:.1f}%" if count else "")
