@@ -206,7 +206,7 @@ def report(
     """Compare evaluation runs, or a study's arms and seeds: scores, paired differences, verdicts, what went wrong."""
     from dft_eval.records.files import make_folder
     from dft_eval.report.compare import build_comparison
-    from dft_eval.report.document import render_json, write_report
+    from dft_eval.report.rendering import render_json, write_report
 
     comparison = build_comparison(runs, baseline=baseline, probs=probs)
     make_folder(out)

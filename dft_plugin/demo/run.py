@@ -137,7 +137,7 @@ def _report(
     wall_s: float,
     console: Console,
 ) -> DemoResult:
-    from dft_eval.report.document import write_report
+    from dft_eval.report.rendering import write_report
     from dft_plugin.demo.picture import write_picture
     from dft_plugin.demo.provenance import describe_provenance
     from dft_plugin.demo.report import make_report

@@ -77,3 +77,14 @@ def write_model(top, arm, seed, values, *, failed=None, tasks=("mathvision",), *
 def scored(report):
     """The section of the first domain."""
     return next(section for section in report.sections for table in section.tables if table.title == "Scores")
+
+
+def cells(report, benchmark, arm):
+    """An arm's cells below a benchmark or a column of it, by heading."""
+    for table in (table for section in report.sections for table in section.tables if table.title == "Scores"):
+        head = None
+        for row in table.rows:
+            head = head if row[0].is_part else row[0].text
+            if head == benchmark and row[0].is_part and row[0].text == arm:
+                return dict(zip(table.columns, row, strict=True))
+    raise AssertionError(f"{arm} is not below {benchmark}")

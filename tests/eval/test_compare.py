@@ -10,13 +10,13 @@ import pytest
 
 from dft_eval.errors import ConfigError, StoreError
 from dft_eval.report.compare import build_comparison
-from dft_eval.report.document import write_report
 from dft_eval.report.paper_results import paper_results
+from dft_eval.report.rendering import write_report
 from dft_eval.run.local_pool import LocalPool
 from dft_eval.run.score_run import ScoreRequest, score_file
 from tests.eval.arithmetic import CATALOG, NUM_SAMPLES, write_samples
 from tests.eval.problem_tasks import NUM_PROBLEMS, NUM_SHARED, PROBLEM_TASKS
-from tests.eval.run_folders import scored
+from tests.eval.run_folders import cells, scored
 
 DFT = Path(sys.executable).with_name("dft")
 
@@ -43,10 +43,14 @@ def change_json(file, change):
 def test_two_models(runs, tmp_path):
     report = build_comparison([runs / "first", runs / "second"])
     assert report.headline == "Against first: second is better on arithmetic."
-    scores, differences = scored(report).tables
-    assert scores.columns == ("Benchmark", "first", "second", "Paper") and scored(report).title == "Test"
-    assert [cell.text for cell in scores.rows[0]] == ["arithmetic", "65.0", "100.0", "-"]
-    assert differences.rows[0][1].text == "+35.0 better" and differences.rows[0][1].tone == "good"
+    [scores] = scored(report).tables
+    assert scores.columns == ("Benchmark", "score", "against first") and scored(report).title == "Test"
+    assert [[cell.text for cell in row] for row in scores.rows] == [
+        ["arithmetic", "", ""],
+        ["first", "65.0", ""],
+        ["second", "100.0", "+35.0 better"],
+    ]
+    assert scores.rows[2][2].tone == "good"
     found = report.results["differences"][0]
     assert found["estimate"]["value"] == pytest.approx(0.35) and found["holm_p_value"] == found["p_value"] < 0.01
     files = write_report(report, tmp_path)
@@ -59,9 +63,9 @@ def test_two_models(runs, tmp_path):
 def test_a_partial_run_is_marked_and_not_compared(runs):
     report = build_comparison([runs / "first", runs / "third"])
     assert report.banners == ("PARTIAL: third on arithmetic: 10 of 40 answers are missing.",)
-    scores, differences = scored(report).tables
-    assert scores.rows[0][2].text.startswith("PARTIAL 100.0") and differences.rows[0][1].text == "-"
-    assert report.results["differences"] == [] and report.sections[-1].tables[0].rows[1][-1].text == "10"
+    third = cells(report, "arithmetic", "third")
+    assert third["score"].text.startswith("PARTIAL 100.0") and third["against first"].text == "-"
+    assert report.results["differences"] == [] and report.sections[-1].tables[0].rows[2][-1].text == "10"
 
 
 def test_answers_nobody_could_judge_are_counted_apart(runs, tmp_path):
@@ -69,9 +73,9 @@ def test_answers_nobody_could_judge_are_counted_apart(runs, tmp_path):
     score_file(ScoreRequest("arithmetic", samples, tmp_path / "fourth"), CATALOG, LocalPool(num_workers=1))
     report = build_comparison([runs / "first", tmp_path / "fourth"])
     assert report.banners == ("PARTIAL: fourth on arithmetic: 4 answers could not be judged.",)
-    assert scored(report).tables[0].rows[0][2].note == "of 36 answers"
+    assert cells(report, "arithmetic", "fourth")["score"].note == "of 36 answers"
     errors = report.sections[-1].tables[0]
-    counts = [dict(zip(errors.columns, (cell.text for cell in row), strict=True)) for row in errors.rows]
+    counts = [dict(zip(errors.columns, (cell.text for cell in row), strict=True)) for row in errors.rows[1:]]
     assert [(row["judged"], row["unjudged"], row["missing"]) for row in counts] == [("40", "0", "0"), ("36", "4", "0")]
 
 
@@ -116,7 +120,7 @@ def test_a_folder_without_problems_says_what_to_run(runs):
     (runs / "second/arithmetic/problems.json").unlink()
     with pytest.raises(StoreError, match=r"run the command that made the folder again: it judges nothing twice\."):
         build_comparison([runs / "first", runs / "second"])
-    assert scored(build_comparison([runs / "second"])).tables[0].rows[0][1].text == "100.0"
+    assert cells(build_comparison([runs / "second"]), "arithmetic", "second")["score"].text == "100.0"
 
 
 @pytest.mark.parametrize(
@@ -175,8 +179,8 @@ def test_the_papers_column_goes_by_the_papers_names(runs):
                 settings["model"] = name
             file.write_text(json.dumps(content))
         table = scored(build_comparison([runs / "first"])).tables[0]
-        assert table.rows[0][-1].text == ("43.3 / 41.5 / 45.7" if expected else "-")
-        assert ("Qwen2.5-3B (Table 3)" in table.note) == bool(expected)
+        figures = "paper's base 43.3, paper's sft 41.5, paper's dft 45.7"
+        assert (figures in table.rows[0][0].note) == ("Qwen2.5-3B (Table 3)" in table.note) == bool(expected)
 
 
 def test_the_command(runs, tmp_path):

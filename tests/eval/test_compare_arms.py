@@ -9,7 +9,7 @@ from dft_eval.metrics import Difference, Estimate, domain_difference, holm, seed
 from dft_eval.metrics.differences import decide
 from dft_eval.report.compare import build_comparison
 from dft_eval.report.comparison import Compared
-from tests.eval.run_folders import right_of, scored, write_model
+from tests.eval.run_folders import cells, right_of, scored, write_model
 
 NUM = 60
 PASSED = {("base", None): 12, ("sft", 0): 20, ("sft", 1): 22, ("dft", 0): 50, ("dft", 1): 53}
@@ -63,9 +63,10 @@ def test_every_arm_is_compared_with_the_baseline_and_with_sft_over_the_seeds(stu
     assert "2 paired seeds" in differences["dft", "sft"]["estimate"]["method"]
     listed = {(run["arm"], run["seed"]) for run in report.results["runs"]}
     assert listed == set(PASSED) and report.results["arms"][0] == "base" and not report.banners
-    table = scored(report).tables[0]
-    assert table.columns == ("Benchmark", "base", "dft", "sft", "Paper")
-    assert table.rows[0][2].text == "85.8" and "seeds 83.3 to 88.3" in table.rows[0][2].note
+    assert scored(report).tables[0].columns == ("Benchmark", "score", "against base", "against sft")
+    score = cells(report, "mathvision", "dft")["score"]
+    assert score.text == "85.8" and "seeds 83.3 to 88.3" in score.note
+    assert cells(report, "mathvision", "sft")["against sft"].text == ""
 
 
 def test_the_correction_is_over_an_arms_benchmarks(tmp_path):
@@ -118,7 +119,7 @@ def test_runs_of_the_same_limit_are_compared_under_a_banner(study):
     report = build_comparison([study], baseline="base")
     assert found(report)["dft", "base"]["verdict"] == "better"
     assert any("--limit 60 of 3040 samples" in banner and "never to be quoted" in banner for banner in report.banners)
-    assert all("subset" in cell.note for cell in scored(report).tables[0].rows[0][1:-1])
+    assert "subset: --limit 60 of 3040 samples" in scored(report).tables[0].rows[0][0].note
     path = study / "dft/seed0/mathvision/run.json"
     run = json.loads(path.read_text())
     run["settings"]["limit"] = 61
@@ -141,8 +142,7 @@ def test_a_failed_arm_stands_in_the_report(study):
     write_arm(study, "broken", 0, None, failed="exit status 1: no such loss\nTraceback")
     report = build_comparison([study], baseline="base")
     assert report.banners[0] == "FAILED: broken, seed 0: exit status 1: no such loss"
-    table = scored(report).tables[0]
-    assert table.rows[0][table.columns.index("broken")].text == "failed"
+    assert cells(report, "mathvision", "broken")["score"].text == "failed"
     assert not any("broken" in pair for pair in found(report))
 
 
@@ -151,11 +151,9 @@ def test_a_failed_seed_is_named_and_the_others_are_shown_without_a_verdict(study
     write_arm(study, "dft", 2, None, failed="killed")
     report = build_comparison([study], baseline="base")
     assert report.banners[0] == "FAILED: dft, seed 2: killed"
-    scores, *differences = scored(report).tables
-    cell = scores.rows[0][scores.columns.index("dft")]
-    assert cell.text == "85.8" and "without seed 2, which failed" in cell.note
-    assert set(found(report)) == {("sft", "base")}
-    assert "a seed failed" in differences[0].rows[0][differences[0].columns.index("dft")].note
+    dft = cells(report, "mathvision", "dft")
+    assert dft["score"].text == "85.8" and "without seed 2, which failed" in dft["score"].note
+    assert set(found(report)) == {("sft", "base")} and "a seed failed" in dft["against base"].note
 
 
 def test_a_model_that_failed_on_one_benchmark_keeps_its_verdict_on_the_others(tmp_path):
@@ -194,8 +192,11 @@ def test_the_mean_of_a_domain_is_compared_too_and_corrected_for(tmp_path):
     assert [one["holm_p_value"] for one in each] == holm([one["p_value"] for one in each])
     assert "the mean of vision" in report.headline
     summary = report.sections[0].tables[0]
-    assert [row[0].text for row in summary.rows] == ["base", "dft", "against base"]
-    assert [row[1].text for row in summary.rows] == ["20.0", "35.0", "+15.0 better"]
+    assert [[cell.text for cell in row] for row in summary.rows] == [
+        ["vision", "", ""],
+        ["base", "20.0", ""],
+        ["dft", "35.0", "+15.0 better"],
+    ]
 
 
 def test_no_mean_of_a_domain_without_all_of_it(tmp_path):
@@ -204,7 +205,7 @@ def test_no_mean_of_a_domain_without_all_of_it(tmp_path):
     report = build_comparison([tmp_path], baseline="base")
     assert report.results["domain_differences"] == []
     assert [each["mean"] is None for each in report.results["domains"]] == [False, True]
-    assert [row[1].text for row in report.sections[0].tables[0].rows] == ["20.0", "-", "-"]
+    assert [row[1].text for row in report.sections[0].tables[0].rows] == ["", "20.0", "-"]
 
 
 def test_an_adjusted_p_of_exactly_the_limit_decides_nothing():
@@ -214,12 +215,13 @@ def test_an_adjusted_p_of_exactly_the_limit_decides_nothing():
     assert Compared(difference, 5 * 0.01).verdict == "no decision" and Compared(difference, 0.0499).verdict == "better"
 
 
-def test_a_headline_names_four_and_counts_the_rest(tmp_path):
+def test_a_headline_names_two_arms_and_counts_the_rest(tmp_path):
     write_arm(tmp_path, "base", None, 12)
-    for arm in "abcdef":
+    for arm in ("a", "b", "c", "dft", "sft"):
         write_arm(tmp_path, arm, None, 50)
     headline = build_comparison([tmp_path], baseline="base").headline
-    assert headline.count("is better on mathvision") == 4 and headline.endswith("; 2 more decided.")
+    named = "sft is better on mathvision; dft is better on mathvision; 3 more decided."
+    assert headline.startswith(f"Against base: {named} Against sft: ")
 
 
 @pytest.mark.parametrize(

@@ -2,16 +2,17 @@
 
 import json
 import re
+from html import escape
 
 import pytest
 
 from dft_eval.errors import ConfigError, TaskError
 from dft_eval.report.compare import build_comparison
-from dft_eval.report.document import render_html, render_markdown
+from dft_eval.report.rendering import render_html, render_markdown
 from dft_eval.run.local_pool import LocalPool
 from dft_eval.run.score_run import ScoreRequest, score_file
 from tests.eval.arithmetic import Arithmetic, write_samples
-from tests.eval.run_folders import scored, write_run
+from tests.eval.run_folders import cells, scored, write_run
 
 VL = "Qwen2.5-VL-3B"
 
@@ -42,39 +43,43 @@ def runs(tmp_path):
 def test_each_column_has_a_row_and_the_papers_figures_stand_in_theirs(runs):
     report = build_comparison(runs)
     section = scored(report)
-    scores, differences = section.tables
-    assert section.title == "Vision" and scores.columns == ("Benchmark", "base", "dft", "Paper")
-    rows = {(row[0].text, row[0].is_part): [cell.text for cell in row[1:]] for row in scores.rows}
-    assert rows == {
-        ("mathverse", False): ["34.0", "74.0", "33.83 / 35.66 / 37.54"],
-        ("vision only", True): ["29.0", "32.0", "28.81 / 30.96 / 32.49"],
-        ("vision intensive", True): ["31.0", "36.0", "30.96 / 33.63 / 35.91"],
-        ("vision dominant", True): ["32.0", "33.0", "31.60 / 32.74 / 33.50"],
-        ("mathvision", False): ["21.0", "-", "21.25 / 21.02 / 22.30"],
-        ("wemath", False): ["5.0", "PARTIAL 20.0 strict", "4.10 / 23.33 / 23.71"],
-        ("loose", True): ["60.0", "PARTIAL 60.0", "-"],
-        ("S1", True): ["61.0", "PARTIAL 61.0", "-"],
-        ("S2", True): ["52.0", "PARTIAL 52.0", "-"],
-        ("S3", True): ["48.0", "PARTIAL -", "-"],
+    [scores] = section.tables
+    assert section.title == "Vision" and scores.columns == ("Benchmark", "score", "against base", "paper")
+    shown = {}
+    for row in scores.rows:
+        if not row[0].is_part:
+            place = shown.setdefault(row[0].text, {"sft": row[0].note.rpartition("paper's sft ")[2]})
+        else:
+            place[row[0].text] = [cell.text for cell in row[1:]]
+    assert shown == {
+        "mathverse": {
+            "base": ["34.0", "", "33.83"],
+            "dft": ["74.0", "+40.0 better", "37.54"],
+            "sft": "35.66",
+        },
+        "mathverse: vision only": {"base": ["29.0", "", "28.81"], "dft": ["32.0", "", "32.49"], "sft": "30.96"},
+        "mathverse: vision intensive": {"base": ["31.0", "", "30.96"], "dft": ["36.0", "", "35.91"], "sft": "33.63"},
+        "mathverse: vision dominant": {"base": ["32.0", "", "31.60"], "dft": ["33.0", "", "33.50"], "sft": "32.74"},
+        "mathvision": {"base": ["21.0", "", "21.25"], "dft": ["-", "-", "22.30"], "sft": "21.02"},
+        "wemath": {"base": ["5.0", "", "4.10"], "dft": ["PARTIAL 20.0 strict", "-", "23.71"], "sft": "23.33"},
+        "wemath: loose": {"base": ["60.0", "", ""], "dft": ["PARTIAL 60.0", "", ""], "sft": ""},
+        "wemath: S1": {"base": ["61.0", "", ""], "dft": ["PARTIAL 61.0", "", ""], "sft": ""},
+        "wemath: S2": {"base": ["52.0", "", ""], "dft": ["PARTIAL 52.0", "", ""], "sft": ""},
+        "wemath: S3": {"base": ["48.0", "", ""], "dft": ["PARTIAL -", "", ""], "sft": ""},
     }
-    assert [row[0].text for row in scores.rows] == [name for name, _ in rows]
-    assert scores.rows[0][1].note.endswith(", overall") and re.fullmatch(r"[\d.]+ to [\d.]+", scores.rows[1][1].note)
-    assert f"base / SFT / DFT of {VL} (Table 4)." in scores.note
-    assert [[cell.text for cell in row] for row in differences.rows] == [
-        ["mathverse", "+40.0 better"],
-        ["mathvision", "-"],
-        ["wemath", "-"],
-    ]
+    assert scores.rows[0][0].note.startswith("overall, chat, n=100")
+    assert re.fullmatch(r"[\d.]+ to [\d.]+", cells(report, "mathverse", "base")["score"].note)
+    assert scores.note == f"Paper: {VL} (Table 4)."
 
 
 def test_markdown_and_html_say_what_the_table_says(runs):
     report = build_comparison(runs)
     markdown, html = render_markdown(report), render_html(report)
-    assert "\n| \N{DOWNWARDS ARROW WITH TIP RIGHTWARDS} vision only | 29.0 21.0 to 38.5 | 32.0 " in markdown
-    assert "| 28.81 / 30.96 / 32.49 |\n" in markdown and "\n| wemath chat, n=100, 1 answer each | 5.0 " in markdown
-    assert html.count('<tr class="part">') == 7 and 'class="part"><th scope="row"><span class="text">S1<' in html
+    assert "\n| mathverse: vision only paper's sft 30.96 |" in markdown and "| 28.81 |\n" in markdown
+    assert "\n| \N{DOWNWARDS ARROW WITH TIP RIGHTWARDS} dft | 32.0 23.7 to 41.7 |  | 32.49 |\n" in markdown
+    assert '<tr class="head"><th scope="rowgroup" colspan="4"><span class="text">wemath: S1</span></th></tr>' in html
     for cell in (cell for row in scored(report).tables[0].rows for cell in row):
-        assert f'<span class="text">{cell.text}</span>' in html and cell.text in markdown
+        assert not cell.text or (f'<span class="text">{escape(cell.text)}</span>' in html and cell.text in markdown)
     assert html.count("PARTIAL") == markdown.count("PARTIAL") == 6
 
 
@@ -83,8 +88,9 @@ def test_a_run_of_an_older_version_reports_no_column(runs):
     metrics = json.loads(file.read_text())
     del metrics["reported"], metrics["metrics"]["vision only"]
     file.write_text(json.dumps(metrics))
-    row = scored(build_comparison(runs)).tables[0].rows[1]
-    assert (row[0].text, row[1].text, row[2].text, row[2].note) == ("vision only", "29.0", "-", "not in this run")
+    report = build_comparison(runs)
+    assert cells(report, "mathverse: vision only", "base")["score"].text == "29.0"
+    assert cells(report, "mathverse: vision only", "dft")["score"].note == "not in this run"
 
 
 def test_another_headline_is_refused(runs):

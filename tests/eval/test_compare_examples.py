@@ -3,8 +3,9 @@
 import pytest
 
 from dft_eval.report.compare import build_comparison
-from dft_eval.report.document import Change, render_html, render_markdown
+from dft_eval.report.document import Change
 from dft_eval.report.examples import MOST_CHARACTERS, cut, word_changes
+from dft_eval.report.rendering import render_html, render_markdown
 from dft_eval.run.local_pool import LocalPool
 from dft_eval.run.score_run import ScoreRequest, score_file
 from tests.eval.arithmetic import CATALOG, NUM_SAMPLES, write_samples

@@ -9,9 +9,9 @@ from dft_eval.metrics import Difference, Estimate
 from dft_eval.report.charts import roles
 from dft_eval.report.compare import build_comparison
 from dft_eval.report.comparison import Compared
-from dft_eval.report.document import SCHEMA, render_html, render_json, render_markdown
 from dft_eval.report.paper_claims import judge_claim
-from tests.eval.run_folders import right_of, write_model
+from dft_eval.report.rendering import SCHEMA, render_html, render_json, render_markdown
+from tests.eval.run_folders import cells, right_of, write_model
 
 NUM = 40
 PASSED = {("base", None): 10, ("sft", 0): 28, ("sft", 1): 27, ("dft", 0): 29, ("dft", 1): 27}
@@ -48,7 +48,7 @@ def test_curves_and_cost_are_those_of_training_and_evaluation(study):
     training = section(build_comparison([study], baseline="base"), "Training")
     assert texts(training.tables[0]) == [
         ["base", "-", "-", "-", "5 s"],
-        *([f"{arm}, seed {seed}", arm, "10 s", "300", "5 s"] for arm in ("dft", "sft") for seed in (0, 1)),
+        *([f"{arm}, seed {seed}", arm, "10 s", "300", "5 s"] for arm in ("sft", "dft") for seed in (0, 1)),
     ]
     assert [figure.title for figure in training.figures] == [
         "True NLL in training",
@@ -94,7 +94,7 @@ def test_eight_arms_look_different_and_a_ninth_is_left_to_the_tables(tmp_path):
         write_model(tmp_path, arm, None, right_of(12 if arm == "base" else 30, NUM))
     report = build_comparison([tmp_path], baseline="base")
     assert "Not drawn: h." in section(report, "Summary").figures[0].caption
-    assert "h" in section(report, "Vision").tables[1].columns
+    assert cells(report, "mathvision", "h")["against base"].text == "+45.0 better"
 
 
 @pytest.fixture
@@ -159,6 +159,6 @@ def test_claims_are_about_the_papers_models_alone(tmp_path):
     assert set(claims) == {("dft", "sft"), ("dft", "base"), ("sft", "base")}
     assert claims["dft", "sft"]["paper_points"] == pytest.approx(22.30 - 21.02)
     assert claims["dft", "sft"]["verdict"] == "reproduced" and claims["sft", "base"]["verdict"] == "not reproduced"
-    assert "Qwen2.5-VL-3B, Table 4" in render_markdown(report)
+    assert "| mathvision Qwen2.5-VL-3B, Table 4 |" in render_markdown(report)
     [other] = build_comparison([tmp_path / "other"], baseline="base").results["claims"]
     assert other["verdict"] == "untestable" and other["reason"] == "no model of the paper is measured here"

@@ -6,8 +6,9 @@ from html import unescape
 
 import pytest
 
-from dft_eval.report.document import Cell, Fact, Figure, Report, Section, Table, render_html, write_report
+from dft_eval.report.document import Cell, Fact, Figure, Report, Section, Table
 from dft_eval.report.figures import Panel, Series, draw_curves, draw_histogram
+from dft_eval.report.rendering import render_html, write_report
 from tests.conftest import require
 
 CURVES = draw_curves(

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from dft_eval.report.arms import About
-from dft_eval.report.comparison import Comparison
+from dft_eval.report.comparison import Comparison, Scores
 from dft_eval.report.document import Cell, Table
 
 _STATUSES = ("truncated", "no_answer", "timeout", "unjudged", "infra_error")
@@ -14,16 +14,11 @@ _STATUSES = ("truncated", "no_answer", "timeout", "unjudged", "infra_error")
 
 def error_table(comparison: Comparison) -> Table:
     """Answers that were cut off, empty, not judged or lost, by benchmark and arm."""
-    rows = []
-    for (task, arm), scores in comparison.grid.items():
-        counts: Counter[str] = Counter()
-        for run in scores.runs.values():
-            counts.update(dict(run.metrics["statuses"]) | {"truncated": run.metrics["n_truncated"]})
-            counts["missing"] += run.metrics["n_missing"]
-        judged = sum(run.num_judged for run in scores.runs.values())
-        asked = judged + counts["unjudged"] + counts["infra_error"] + counts["missing"]
-        cells = (_count_cell(counts[status], asked) for status in (*_STATUSES, "missing"))
-        rows.append((Cell(task, arm), Cell(str(judged)), *cells))
+    rows: list[tuple[Cell, ...]] = []
+    for task in comparison.tasks:
+        rows.append((Cell(task), *(Cell("") for _ in range(len(_STATUSES) + 2))))
+        found = ((arm, comparison.grid.get((task, arm))) for arm in comparison.arms)
+        rows += [_error_row(arm, scores) for arm, scores in found if scores is not None]
     heads = ("truncated", "no answer", "timeout", "unjudged", "infrastructure", "missing")
     note = (
         "Answers over all seeds, with their share. Truncated ones may still be right; unjudged, infrastructure and "
@@ -32,10 +27,21 @@ def error_table(comparison: Comparison) -> Table:
     return Table(("Benchmark", "judged", *heads), tuple(rows), note, "Answers that could not be counted on")
 
 
-def cost_table(abouts: Sequence[About], comparison: Comparison) -> Table | None:
-    """Time and tokens of training, time of evaluation, a row a model; None where nothing says so."""
+def _error_row(arm: str, scores: Scores) -> tuple[Cell, ...]:
+    counts: Counter[str] = Counter()
+    for run in scores.runs.values():
+        counts.update(dict(run.metrics["statuses"]) | {"truncated": run.metrics["n_truncated"]})
+        counts["missing"] += run.metrics["n_missing"]
+    judged = sum(run.num_judged for run in scores.runs.values())
+    asked = judged + counts["unjudged"] + counts["infra_error"] + counts["missing"]
+    cells = (_count_cell(counts[status], asked) for status in (*_STATUSES, "missing"))
+    return (Cell(arm, is_part=True), Cell(str(judged)), *cells)
+
+
+def cost_table(abouts: Sequence[About], arms: Sequence[str]) -> Table | None:
+    """Time and tokens of training, time of evaluation, a row a model in the arms' order; None where nothing says so."""
     rows = []
-    for about in abouts:
+    for about in sorted((each for each in abouts if each.arm in arms), key=lambda each: arms.index(each.arm)):
         wall, evaluation = about.content.get("wall_s"), about.content.get("evaluation_wall_s")
         if wall is None and evaluation is None:
             continue

@@ -20,7 +20,7 @@ from dft_eval.report.paper_claims import claim_section, find_claims
 from dft_eval.report.results import further_results, provenance_of, results_of
 from dft_eval.report.runs import check_all_comparable, find_runs
 from dft_eval.report.sweep import Point, find_points, sweep_section
-from dft_eval.report.tables import domain_tables, summary_table
+from dft_eval.report.tables import domain_table, summary_table
 
 _PROBS = "probs.json"
 _EXAMPLES = (
@@ -56,9 +56,9 @@ def build_comparison(paths: Sequence[Path], *, baseline: str | None = None, prob
         headline=headline_of(comparison),
         banners=tuple(banners_of(comparison, runs, failed)),
         sections=(
-            *([summary] if (summary := _summary_section(comparison)).tables or summary.figures else []),
+            *([_summary_section(comparison)] if comparison.tasks else []),
             *(
-                Section(domain.capitalize(), tables=domain_tables(comparison, names, failed_arms))
+                Section(domain.capitalize(), tables=(domain_table(comparison, names, failed_arms),))
                 for domain, names in comparison.by_domain().items()
             ),
             *([claim_section(claims)] if claims else []),
@@ -76,8 +76,7 @@ def build_comparison(paths: Sequence[Path], *, baseline: str | None = None, prob
 
 
 def _summary_section(comparison: Comparison) -> Section:
-    tables = (summary_table(comparison),) if len(comparison.tasks) > 1 else ()
-    return Section("Summary", tables=tables, figures=difference_figure(comparison))
+    return Section("Summary", tables=(summary_table(comparison),), figures=difference_figure(comparison))
 
 
 def _limits(comparison: Comparison, points: Sequence[Point]) -> tuple[str, ...]:
@@ -94,7 +93,7 @@ def _limits(comparison: Comparison, points: Sequence[Point]) -> tuple[str, ...]:
 
 
 def _training_section(comparison: Comparison, abouts: Sequence[About]) -> Section:
-    table = cost_table(abouts, comparison)
+    table = cost_table(abouts, comparison.arms)
     alarms = [f"{about.name}: {alarm}" for about in abouts for alarm in about.alarms]
     said = (f"Alarms of the monitor. {' '.join(alarms)}",) if alarms else ()
     tables = () if table is None else (table,)

@@ -95,7 +95,7 @@ class Comparison:
     """Everything a report is about.
 
     Attributes:
-        arms: In the order given, the baseline first.
+        arms: The baseline, SFT, DFT, then in the order given.
         tasks: Benchmarks, grouped by domain.
         grid: The scores.
         sft: The arm that stands for SFT: of that name, or the best of its grid; None where there is none.

@@ -8,7 +8,7 @@ from dft_eval.report.comparison import Comparison
 from dft_eval.report.runs import ComparedRun
 from dft_eval.report.tables import DECIDED
 
-_NUM_NAMED = 4
+_NUM_ARMS, _NUM_PLACES = 2, 3
 
 
 def headline_of(comparison: Comparison) -> str:
@@ -19,23 +19,30 @@ def headline_of(comparison: Comparison) -> str:
 
 
 def _verdicts(comparison: Comparison, reference: str) -> str:
-    """The first decided comparisons by name, the number of the others."""
-    found = {
-        (tasks, arm): compared.verdict
+    """The decided comparisons by arm, the number of the others."""
+    found = [
+        (arm, compared.verdict, _place(comparison, tasks), comparison.grid[tasks[0], arm].has_one_seed)
         for (tasks, arm, against), compared in comparison.differences.items()
         if against == reference
-    }
-    decided = [
-        f"{arm} is {verdict} on {_place(comparison, tasks)}"
-        f"{' (one seed)' if comparison.grid[tasks[0], arm].has_one_seed else ''}"
-        for (tasks, arm), verdict in found.items()
-        if verdict in DECIDED
     ]
-    num_open = len(found) - len(decided)
-    more = f"{len(decided) - _NUM_NAMED} more decided" if len(decided) > _NUM_NAMED else ""
+    decided: dict[str, list[str]] = {}
+    for arm, verdict, place, has_one_seed in found:
+        if verdict in DECIDED:
+            decided.setdefault(f"{arm}{' (one seed)' if has_one_seed else ''} is {verdict} on", []).append(place)
+    named = [f"{said} {_listed(places)}" for said, places in decided.items()]
+    num_more = sum(map(len, list(decided.values())[_NUM_ARMS:]))
+    more = f"{num_more} more decided" if num_more else ""
+    num_open = len(found) - sum(map(len, decided.values()))
     rest = f"{num_open} of {len(found)} comparison{'s' * (len(found) > 1)} undecided" if num_open else ""
-    said = "; ".join(filter(None, [*decided[:_NUM_NAMED], more, rest]))
+    said = "; ".join(filter(None, [*named[:_NUM_ARMS], more, rest]))
     return f"Against {reference}: {said or 'nothing compared'}."
+
+
+def _listed(places: list[str]) -> str:
+    """The first few by name."""
+    num_more = len(places) - _NUM_PLACES + 1
+    named = places if len(places) <= _NUM_PLACES else [*places[:-num_more], f"{num_more} more"]
+    return " and ".join(filter(None, [", ".join(named[:-1]), named[-1]]))
 
 
 def _place(comparison: Comparison, tasks: tuple[str, ...]) -> str:

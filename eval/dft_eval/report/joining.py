@@ -13,6 +13,7 @@ from dft_eval.report.runs import ComparedRun
 
 SFT = "sft"
 """The arm that every other is compared with besides the baseline, where there is one of that name."""
+_FIRST = (SFT, "dft")
 
 
 def compare_arms(runs: Sequence[ComparedRun], abouts: Sequence[About], baseline: str | None) -> Comparison:
@@ -31,7 +32,7 @@ def compare_arms(runs: Sequence[ComparedRun], abouts: Sequence[About], baseline:
     first = arms[0] if baseline is None else baseline
     if first not in arms:
         raise ConfigError(f"--baseline {first}: no such arm; there are {', '.join(arms)}.")
-    ordered = (first, *(arm for arm in arms if arm != first))
+    ordered = tuple(dict.fromkeys([first, *(arm for arm in _FIRST if arm in arms), *arms]))
     found: dict[tuple[str, str], dict[int | None, ComparedRun]] = {}
     for run in runs:
         found.setdefault((run.task, run.model), {})[run.seed] = run

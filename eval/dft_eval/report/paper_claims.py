@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
@@ -15,7 +16,7 @@ ClaimVerdict = Literal["reproduced", "not reproduced", "untestable"]
 _TONES: dict[ClaimVerdict, Tone] = {"reproduced": "good", "not reproduced": "bad", "untestable": "open"}
 _PAIRS = (("dft", "sft"), ("dft", "base"), ("sft", "base"))
 _NOTE = (
-    "Points. Reproduced: a difference of the paper's sign is decided here. Not reproduced: one of the other sign is, "
+    "Reproduced: a difference of the paper's sign is decided here. Not reproduced: one of the other sign is, "
     "or nothing is decided and the interval leaves the paper's difference out. Else the problems and seeds here cannot "
     "tell. Arms go by their names base, sft and dft; that data and settings were the paper's is not checked."
 )
@@ -92,22 +93,24 @@ def find_claims(comparison: Comparison) -> list[Claim]:
 
 
 def claim_section(claims: list[Claim]) -> Section:
-    """All claims in one table."""
-    rows = []
-    for claim in claims:
-        pair = f"{claim.task}: {claim.arm} - {claim.against}" if claim.arm else claim.task
-        paper = "-" if claim.points is None else f"{claim.points:+.1f}"
-        verdict, reason = claim.outcome
-        rows.append(
-            (
-                Cell(pair, claim.source),
-                Cell(paper),
-                _measured_cell(claim.measured),
-                Cell(verdict, reason, _TONES[verdict]),
-            )
-        )
-    table = Table(("Difference", "Paper", "Here", "Verdict"), tuple(rows), _NOTE, "The paper's differences and these")
+    """All claims in one table, those of a benchmark and model together."""
+    rows: list[tuple[Cell, ...]] = []
+    for (task, source), group in itertools.groupby(claims, key=lambda claim: (claim.task, claim.source)):
+        each = list(group)
+        if each[0].points is None:
+            rows.append((Cell(task, source), Cell("-"), Cell("-"), _verdict_cell(each[0])))
+            continue
+        rows.append((Cell(task, source), Cell(""), Cell(""), Cell("")))
+        for claim in each:
+            pair = Cell(f"{claim.arm} - {claim.against}", is_part=True)
+            rows.append((pair, Cell(f"{claim.points:+.1f}"), _measured_cell(claim.measured), _verdict_cell(claim)))
+    title = "The paper's differences in points, and those measured here"
+    table = Table(("Difference", "paper", "here", "verdict"), tuple(rows), _NOTE, title)
     return Section("The paper's claims", tables=(table,))
+
+
+def _verdict_cell(claim: Claim) -> Cell:
+    return Cell(claim.outcome.verdict, claim.outcome.reason, _TONES[claim.outcome.verdict])
 
 
 def judge_claim(points: float, measured: Compared) -> Outcome:
@@ -125,8 +128,8 @@ def judge_claim(points: float, measured: Compared) -> Outcome:
     if estimate.low is None or estimate.high is None:
         return Outcome("untestable", "no interval")
     if not 100 * estimate.low <= points <= 100 * estimate.high:
-        return Outcome("not reproduced", "nothing decided, and the paper's difference lies outside the interval")
-    return Outcome("untestable", "too few problems or seeds: nothing decided, and the paper's difference is possible")
+        return Outcome("not reproduced", "undecided, and the paper's difference lies outside the interval")
+    return Outcome("untestable", "undecided, and the paper's difference is possible")
 
 
 def _claim(comparison: Comparison, task: str, source: str, arm: str, against: str, points: float) -> Claim:

@@ -1,80 +1,91 @@
-"""A comparison's tables: means by domain, scores, differences with verdicts."""
+"""A comparison's tables: under every benchmark or domain its arms, with their scores, differences and verdicts."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from dft_eval.metrics import Estimate
 from dft_eval.report.comparison import Compared, Comparison, Scores
 from dft_eval.report.document import Cell, Table, Tone
 from dft_eval.report.paper_claims import results_here
+from dft_eval.report.paper_results import NOT_STATED
 
+READING = (
+    "Percent, with 95% intervals over problems; of several seeds the mean, with the lowest and highest. Differences in "
+    "points, paired by problem and seed, with 95% intervals for new problems and, with several seeds, new seeds; "
+    "verdicts after Holm's correction over all that an arm is compared on: benchmarks, and means of several. MDE: the "
+    "true difference these would show with 80% power."
+)
 TONES: Mapping[str, Tone] = {"better": "good", "worse": "bad", "no decision": "open"}
 DECIDED = ("better", "worse")
-_READING = (
-    "Differences in points, paired by problem and seed; 95% intervals, for new problems and, with several seeds, new "
-    "seeds; verdicts after Holm's correction over all that an arm is compared on: benchmarks, and means of several. "
-    "MDE: the true difference these would show with 80% power."
-)
 
-
-def domain_tables(comparison: Comparison, tasks: Sequence[str], failed: Sequence[str]) -> tuple[Table, ...]:
-    """Scores of a domain's benchmarks, and the differences to each reference."""
-    references = comparison.references if len(comparison.arms) > 1 else ()
-    tables = [_difference_table(comparison, tasks, reference) for reference in references]
-    return _score_table(comparison, tasks, failed), *(
-        table for table in tables if table.rows and len(table.columns) > 1
-    )
+_Row = tuple[Cell, ...]
 
 
 def summary_table(comparison: Comparison) -> Table:
     """Each arm's mean over the benchmarks of each domain, with its differences to the references."""
-    domains = comparison.by_domain()
-    rows = []
-    for arm in comparison.arms:
-        rows.append((Cell(arm), *(_mean_cell(comparison, names, arm) for names in domains.values())))
-        for reference in comparison.references:
-            if arm in comparison.others(reference):
-                cells = (comparison.differences.get((tuple(names), arm, reference)) for names in domains.values())
-                rows.append((Cell(f"against {reference}", is_part=True), *(_difference_cell(each) for each in cells)))
-    means = "; ".join(f"{domain}: {', '.join(names)}" for domain, names in domains.items())
-    note = f"Percent, the mean over a domain's benchmarks, each counting alike ({means}). {_READING}"
-    return Table(("Arm", *domains), tuple(rows), note, "Means by domain")
+    rows: list[_Row] = []
+    for domain, names in comparison.by_domain().items():
+        benchmarks = f"mean of {', '.join(names)}, each counting alike" if len(names) > 1 else names[0]
+        rows.append(_head(comparison, Cell(domain, benchmarks)))
+        for arm in comparison.arms:
+            cells = [comparison.differences.get((tuple(names), arm, each)) for each in _references(comparison)]
+            rows.append((Cell(arm, is_part=True), _mean_cell(comparison, names, arm), *_cells(comparison, arm, cells)))
+    return Table(("Domain", "score", *_against(comparison)), tuple(rows), READING, "Means by domain")
 
 
-def _score_table(comparison: Comparison, tasks: Sequence[str], failed: Sequence[str]) -> Table:
-    places = [(task, column) for task in tasks for column in ("", *_reported(comparison, task))]
-    named = dict.fromkeys(model for task, column in places for model in _paper(comparison, task, column))
-    rows = tuple(
-        (
-            Cell(column, is_part=True) if column else _task_cell(comparison, task),
-            *(_score_cell(comparison.grid.get((task, arm)), column, arm in failed) for arm in comparison.arms),
-            Cell("; ".join(_paper(comparison, task, column).values()) or "-"),
-        )
-        for task, column in places
-    )
-    note = (
-        "Percent, with 95% intervals over problems; over several seeds their mean, and the lowest and highest. "
-        f"Paper: base / SFT / DFT of {'; '.join(named) or 'none of these'}."
-    )
-    return Table(("Benchmark", *comparison.arms, "Paper"), rows, note, "Scores")
+def domain_table(comparison: Comparison, tasks: Sequence[str], failed: Sequence[str]) -> Table:
+    """Scores of a domain's benchmarks and their differences to the references, and what the paper reports."""
+    rows: list[_Row] = []
+    papers: dict[str, None] = {}
+    for task in tasks:
+        for column in ("", *_reported(comparison, task)):
+            paper = _paper(comparison, task, column)
+            papers |= dict.fromkeys(paper)
+            head = Cell(f"{task}: {column}") if column else _task_cell(comparison, task)
+            note = _joined(head.note, *_without_arm(comparison, paper))
+            rows.append((*_head(comparison, replace(head, note=note)), Cell("")))
+            for arm in comparison.arms:
+                score = _score_cell(comparison.grid.get((task, arm)), column, arm in failed)
+                found = [comparison.compared(task, arm, reference) for reference in _references(comparison)]
+                cells = [Cell("") for _ in found] if column else _cells(comparison, arm, found)
+                figures = "; ".join(percents[arm] for percents in paper.values() if arm in percents)
+                rows.append((Cell(arm, is_part=True), score, *cells, Cell(figures)))
+    heads = ("Benchmark", "score", *_against(comparison))
+    if not papers:
+        return Table(heads, tuple(row[:-1] for row in rows), "", "Scores")
+    return Table((*heads, "paper"), tuple(rows), f"Paper: {'; '.join(papers)}.", "Scores")
 
 
-def _difference_table(comparison: Comparison, tasks: Sequence[str], reference: str) -> Table:
-    arms = comparison.others(reference)
-    rows = tuple(
-        (Cell(task), *(_difference_cell(comparison.compared(task, arm, reference)) for arm in arms)) for task in tasks
-    )
-    return Table(("Benchmark", *arms), rows, _READING, f"Differences to {reference}")
+def _head(comparison: Comparison, cell: Cell) -> _Row:
+    return (cell, Cell(""), *(Cell("") for _ in _references(comparison)))
+
+
+def _references(comparison: Comparison) -> tuple[str, ...]:
+    return comparison.references if len(comparison.arms) > 1 else ()
+
+
+def _against(comparison: Comparison) -> tuple[str, ...]:
+    return tuple(f"against {reference}" for reference in _references(comparison))
+
+
+def _cells(comparison: Comparison, arm: str, found: Sequence[Compared | None]) -> list[Cell]:
+    """An arm's differences to the references; empty where the question does not arise."""
+    pairs = zip(_references(comparison), found, strict=True)
+    return [_difference_cell(each) if arm in comparison.others(reference) else Cell("") for reference, each in pairs]
 
 
 def _task_cell(comparison: Comparison, task: str) -> Cell:
-    scores = next(scores for (name, _), scores in comparison.grid.items() if name == task)
-    run = scores.any_run
+    scores = [scores for (name, _), scores in comparison.grid.items() if name == task]
+    run = scores[0].any_run
     repeats = run.metrics["num_repeats"]
+    headlines = (each.any_run.headline for each in scores)
+    name = next((str(headline["name"]) for headline in headlines if headline is not None), "")
     answers = f"{repeats} answer{'' if repeats == 1 else 's'} each"
-    return Cell(task, f"{run.metrics['protocol']}, n={run.metrics['n']}, {answers}")
+    subset = f"subset: {'; '.join(run.metrics['incomplete_because'])}" if run.is_subset else ""
+    return Cell(task, _joined(name, run.metrics["protocol"], f"n={run.metrics['n']}", answers, subset))
 
 
 def _reported(comparison: Comparison, task: str) -> list[str]:
@@ -91,7 +102,7 @@ def _reported(comparison: Comparison, task: str) -> list[str]:
 def _mean_cell(comparison: Comparison, tasks: Sequence[str], arm: str) -> Cell:
     mean = comparison.mean(tasks, arm)
     if mean is None:
-        return Cell("-", "a benchmark not run, or partial")
+        return Cell("-", "a benchmark not run, or partial" if len(tasks) > 1 else "not run, or partial")
     scores = [comparison.grid[task, arm] for task in tasks]
     mark = "" if all(each.is_complete for each in scores) else "subset"
     lost = list(dict.fromkeys(seed for each in scores for seed in each.lost))
@@ -99,7 +110,7 @@ def _mean_cell(comparison: Comparison, tasks: Sequence[str], arm: str) -> Cell:
 
 
 def _score_cell(scores: Scores | None, column: str, has_failed: bool) -> Cell:
-    """An arm's value in one column; the headline, where `column` is empty, is shown with its name."""
+    """An arm's value in one column, or its headline."""
     if scores is None:
         return Cell("failed", "see above", "bad") if has_failed else Cell("-", "not run")
     if not scores.can_be_compared:
@@ -108,17 +119,17 @@ def _score_cell(scores: Scores | None, column: str, has_failed: bool) -> Cell:
     name = column or next(iter(columns[0]), "")
     if any(name not in each for each in columns):
         return Cell("-", "not in this run")
-    mark = _joined("" if scores.is_complete else "subset", _lost_seeds(scores.lost))
+    lost = _lost_seeds(scores.lost)
     if len(scores.runs) == 1:
         estimate = Estimate(**columns[0][name])
-        return Cell(_percent(estimate.value), _joined(_interval(estimate), "" if column else name, mark))
+        return Cell(_percent(estimate.value), _joined(_interval(estimate), lost))
     if column:
         values = [each[name]["value"] for each in columns]
         mean = sum(values) / len(values)
-        return Cell(_percent(mean), _joined(f"{_percent(min(values))} to {_percent(max(values))}", mark))
+        return Cell(_percent(mean), _joined(f"seeds {_percent(min(values))} to {_percent(max(values))}", lost))
     share = scores.share
     spread = f"seeds {_percent(share.lowest)} to {_percent(share.highest)}"
-    return Cell(_percent(share.estimate.value), _joined(_interval(share.estimate), spread, name, mark))
+    return Cell(_percent(share.estimate.value), _joined(_interval(share.estimate), spread, lost))
 
 
 def _lost_seeds(seeds: Sequence[int | None]) -> str:
@@ -148,25 +159,36 @@ def _difference_cell(compared: Compared | None) -> Cell:
     estimate = compared.difference.estimate
     interval = "no interval"
     if estimate.low is not None and estimate.high is not None:
-        interval = f"{100 * estimate.low:+.1f} to {100 * estimate.high:+.1f}, p={compared.adjusted_p:.3g}"
+        interval = f"{100 * estimate.low:+.1f} to {100 * estimate.high:+.1f}, p={compared.adjusted_p:.2g}"
     detectable = compared.difference.detectable
     smallest = "" if detectable is None else f"MDE {100 * detectable:.1f}"
     return Cell(f"{100 * estimate.value:+.1f} {compared.verdict}", _joined(interval, smallest), TONES[compared.verdict])
 
 
-def _paper(comparison: Comparison, task: str, column: str) -> dict[str, str]:
-    """The paper's figures by model and table, for the models the paper names as the runs do."""
-    figures: dict[str, list[float]] = {}
+def _paper(comparison: Comparison, task: str, column: str) -> dict[str, dict[str, str]]:
+    """The paper's figures by arm, by model and table, for the models the paper names as the runs do."""
+    figures: dict[str, dict[str, float]] = {}
     for result in results_here(comparison, task):
         if result.column == column:
-            figures.setdefault(f"{result.model} ({result.source})", []).append(result.percent)
-    return {model: _join_percents(percents) for model, percents in figures.items()}
+            model = "model not stated" if result.model == NOT_STATED else result.model
+            figures.setdefault(f"{model} ({result.source})", {})[result.arm] = result.percent
+    return {model: _as_printed(percents) for model, percents in figures.items()}
 
 
-def _join_percents(percents: Sequence[float]) -> str:
+def _without_arm(comparison: Comparison, paper: Mapping[str, Mapping[str, str]]) -> list[str]:
+    """The paper's figures whose arm is not among those compared."""
+    return [
+        f"paper's {arm} {figure}"
+        for percents in paper.values()
+        for arm, figure in percents.items()
+        if arm not in comparison.arms
+    ]
+
+
+def _as_printed(percents: Mapping[str, float]) -> dict[str, str]:
     """All with as many decimals as the longest, as the paper prints them."""
-    decimals = max(len(f"{percent:g}".partition(".")[2]) for percent in percents)
-    return " / ".join(f"{percent:.{decimals}f}" for percent in percents)
+    decimals = max(len(f"{percent:g}".partition(".")[2]) for percent in percents.values())
+    return {arm: f"{percent:.{decimals}f}" for arm, percent in percents.items()}
 
 
 def _interval(estimate: Estimate) -> str:
