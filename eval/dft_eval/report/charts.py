@@ -43,7 +43,7 @@ def roles(arms: Sequence[str]) -> dict[str, Role]:
 
 
 def _left_out(comparison: Comparison) -> str:
-    """What a caption says of arms that are not drawn."""
+    """A caption's words about arms that are not drawn."""
     others = [arm for arm in comparison.arms if arm not in roles(comparison.arms)]
     return f" Not drawn: {', '.join(others)}." if others else ""
 

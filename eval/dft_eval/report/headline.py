@@ -1,4 +1,4 @@
-"""What stands on top of a comparison: its finding, and the warnings a reader must not miss."""
+"""The top of a comparison: its finding, and the warnings a reader must not miss."""
 
 from __future__ import annotations
 

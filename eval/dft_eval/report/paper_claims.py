@@ -23,7 +23,7 @@ _NOTE = (
 
 
 class Outcome(NamedTuple):
-    """What the runs say of a claim.
+    """An answer of the runs to a claim.
 
     Attributes:
         verdict: Of three.
@@ -114,7 +114,7 @@ def _verdict_cell(claim: Claim) -> Cell:
 
 
 def judge_claim(points: float, measured: Compared) -> Outcome:
-    """What a measured difference says of the paper's.
+    """Answer the paper's difference by the measured one.
 
     Args:
         points: The paper's difference in points.

@@ -1,4 +1,4 @@
-"""What a comparison's `report.json` holds for machines: every number unrounded, and where it comes from."""
+"""The part of a comparison's `report.json` for machines: every number unrounded, and where it comes from."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def results_of(
 
 
 def further_results(comparison: Comparison, claims: Sequence[Claim], points: Sequence[Point]) -> dict[str, Any]:
-    """What is made of the scores and differences: means by domain, the paper's claims, sweeps."""
+    """Conclusions from the scores and differences: means by domain, the paper's claims, sweeps."""
     domains = comparison.by_domain()
     return {
         "domains": [
