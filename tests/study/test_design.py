@@ -7,10 +7,11 @@ import pytest
 import yaml
 
 from dft_eval.errors import EvalError
+from dft_eval.report.arms import find_all
 from dft_eval.run.config import load_config
 from dft_plugin.errors import ConfigError, ConflictError, MissingPrerequisiteError
 from dft_plugin.study.design import load_study
-from dft_plugin.study.plan import make_plan
+from dft_plugin.study.plan import describe_runs, make_plan
 from dft_plugin.study.run import _recorded_failures, describe_jobs, run_one
 
 STUDIES = Path(__file__).parents[2] / "yaml_examples" / "study"
@@ -89,6 +90,11 @@ def test_a_grid_is_an_arm_for_each_combination(write):
     assert [(job.keys["learning_rate"], job.keys["per_device_train_batch_size"]) for job in trained] == [
         *((1e-5, 8), (1e-5, 16), (5e-5, 8), (5e-5, 16))
     ]
+    describe_runs(plan, {})
+    abouts = find_all([plan.runs[0].evaluations[0].out.parents[1]])
+    assert {about.grid_of for about in abouts} == {"sft"}
+    values = [tuple(about.content["grid"]["values"].values()) for about in abouts]
+    assert sorted(values) == [(1e-5, 8), (1e-5, 16), (5e-5, 8), (5e-5, 16)]
 
 
 def test_settings_change_with_everything_that_decides_the_result(write, tmp_path):

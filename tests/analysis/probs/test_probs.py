@@ -4,6 +4,8 @@ import io
 import json
 import math
 import shutil
+import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 
@@ -265,3 +267,17 @@ def test_the_real_model_prefers_what_its_lowest_bin_lacks(real_model, data_dir, 
     assert 0.3 < one["mean_p"] < 0.8 and one["computed"] == "fused"
     kinds = one["lowest_bin_kinds"]
     assert kinds["number"]["share_of_bin"] < kinds["number"]["share_of_all"]
+
+
+@pytest.mark.slow
+def test_the_command(result, models, rows, tmp_path):
+    command = [Path(sys.executable).with_name("dft"), "probs", f"base={models / 'base'}", f"moved={models / 'moved'}"]
+    command += ["--data", rows, "--out", tmp_path / "out", "--device", "cpu", "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    means = [[one[key] for one in json.loads(done.stdout)["checkpoints"]] for key in ("mean_p", "mean_nll")]
+    assert means == [[one[key] for one in result["checkpoints"]] for key in ("mean_p", "mean_nll")]
+    assert {"probs.json", "probs.png"} <= {path.name for path in (tmp_path / "out").iterdir()}
+    command[2] = tmp_path / "nowhere"
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 3 and "nowhere" in done.stderr and "Traceback" not in done.stderr
