@@ -50,7 +50,8 @@ class Scripted(http.server.BaseHTTPRequestHandler):
             num_asked = sum((b.get("prompt") or b["messages"][-1]["content"]) == prompt for _, b, _ in server.asked)
         time.sleep(0.02)
         status, text = 200, f"to {prompt}"
-        if body["temperature"] == HOT.temperature and not server.is_greedy:
+        is_hot = body["temperature"] == HOT.temperature
+        if server.is_stuck or (is_hot and not server.is_greedy):
             text += f" {body['seed']}"
         if prompt.startswith("fail") and num_asked <= int(prompt.split()[1]):
             status = 503
@@ -90,7 +91,7 @@ class Scripted(http.server.BaseHTTPRequestHandler):
 def server():
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Scripted) as found:
         found.asked, found.running, found.most, found.lock = [], 0, 0, threading.Lock()
-        found.is_greedy = False
+        found.is_greedy = found.is_stuck = False
         threading.Thread(target=found.serve_forever, daemon=True).start()
         yield found
         found.shutdown()
@@ -108,8 +109,11 @@ def test_everything_is_sent_and_nothing_beyond_the_limit_at_once(server, monkeyp
     found = ask(server, [f"q{i}" for i in range(30)], sampling=DRAWN)
     assert {key: answer.completion for key, answer in found.items()} == {f"id/{i}": f"to q{i}" for i in range(30)}
     assert 1 < server.most <= 4
-    probes = [server.asked.pop(0)[1] for _ in range(2)]
-    assert [(body["prompt"], body["temperature"], body["top_p"]) for body in probes] == [("q0", 2.0, 1.0)] * 2
+    probes = [server.asked.pop(0)[1] for _ in range(4)]
+    assert [(body["prompt"], body["temperature"], body["top_p"]) for body in probes] == [
+        *[("q0", 0.0, 1.0)] * 2,
+        *[("q0", 2.0, 1.0)] * 2,
+    ]
     for path, body, key in server.asked:
         assert path == "/v1/completions" and key == "Bearer sesame"
         assert (body["temperature"], body["top_p"], body["top_k"], body["repetition_penalty"]) == (0.6, 0.9, 7, 1.1)
@@ -311,6 +315,15 @@ def test_a_server_that_never_draws_is_found_out_before_anything_is_recorded(serv
     num_asked = len(server.asked)
     with pytest.raises(BackendError, match=r"does not draw: asked twice at temperature 2 .*'to longest'.*do_sample"):
         ask(server, ["q", "q", "longest", "other"], sampling=DRAWN)
-    assert len(server.asked) == num_asked + 6
+    assert len(server.asked) == num_asked + 2 + 6
     thinking = "choice " + json.dumps({"text": "", "finish_reason": "length"})
     assert ask(server, [thinking], sampling=DRAWN)["id/0"].completion == ""
+
+
+@pytest.mark.parametrize(("sampling", "count"), [(GREEDY, 10), (DRAWN, 1)])
+def test_a_server_that_keeps_a_sampling_of_its_own_is_found_out_too(server, sampling, count):
+    """As one whose first request, of somebody else, was drawn, and which draws ever since."""
+    server.is_stuck = True
+    with pytest.raises(BackendError, match=r"does not obey `temperature`: .*'to q0 1' and 'to q0 2'.*start it anew"):
+        ask(server, [f"q{index}" for index in range(count)], sampling=sampling)
+    assert {body["temperature"] for _, body, _ in server.asked} == {0.0}

@@ -14,7 +14,7 @@ from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_aft
 
 from dft_eval.backends.base import Backend, BackendSettings, Interface, Request, SamplingParams
 from dft_eval.backends.base_url import check_base_url
-from dft_eval.backends.drawing import HOT, check_draws
+from dft_eval.backends.drawing import COLD, HOT, check_sampling
 from dft_eval.backends.server_replies import RETRIED_STATUS, fitting_tokens, read_reply, retry_after_s
 from dft_eval.backends.tokens import cut_at_stop
 from dft_eval.errors import BackendError, ConfigError, MissingPrerequisite
@@ -86,16 +86,13 @@ class OpenAIBackend:
         self._has_capped = False
 
     def generate(self, requests: Sequence[Request]) -> Iterator[list[Answer]]:
-        """The server's answers, as they come; where they are drawn, once the server has shown that it draws."""
+        """The server's answers, as they come, once it has shown that it samples as it is told to."""
         loop = asyncio.new_event_loop()
         client = self._connect()
         waiting = iter(requests)
         running: set[asyncio.Task[Answer]] = set()
         try:
-            if self._sampling.temperature > 0:
-                hot = OpenAIBackend(self._model, self._settings, self._interface, HOT)
-                url = self._settings.base_url
-                loop.run_until_complete(check_draws(lambda request: hot._ask(client, request), requests, url))
+            loop.run_until_complete(self._check_sampling(client, requests))
             while True:
                 while len(running) < self._settings.concurrency and (request := next(waiting, None)) is not None:
                     running.add(loop.create_task(self._ask(client, request)))
@@ -126,6 +123,17 @@ class OpenAIBackend:
             api_key=os.environ.get(self._settings.api_key_env) or "none",
             timeout=self._settings.timeout_s,
             max_retries=0,  # tenacity's, which says what it waits for
+        )
+
+    async def _check_sampling(self, client: AsyncOpenAI, requests: Sequence[Request]) -> None:
+        others = {
+            sampling: OpenAIBackend(self._model, self._settings, self._interface, sampling) for sampling in (COLD, HOT)
+        }
+        await check_sampling(
+            lambda request, sampling: others[sampling]._ask(client, request),
+            requests,
+            is_drawn=self._sampling.temperature > 0,
+            where=self._settings.base_url,
         )
 
     async def _ask(self, client: AsyncOpenAI, request: Request) -> Answer:

@@ -46,7 +46,7 @@ def _are_equal(gold: Reading, given: Reading) -> bool:
         return False
     if not _name_the_same(gold.text, given.text) or gold.is_open != given.is_open:
         return False
-    if gold.choice and gold.choice == given.choice:
+    if (given.choice and given.choice in (gold.choice, gold.text)) or (gold.choice and gold.choice == given.text):
         return True
     if gold.text == given.text or (gold.is_wrapped and gold.word and gold.word == given.word):
         return True
@@ -108,8 +108,9 @@ def _parts(expression: Any) -> list[Any]:
 
 
 def _are_one_set(gold: Any, given: Any) -> bool:
-    """Compare an inequality, or several joined by `or`, with an interval or a union of intervals."""
-    if is_inequality(gold) == is_inequality(given):  # math-verify compares two of a kind
+    """Compare inequalities with the intervals they describe, and with others in the same symbol."""
+    are_inequalities = is_inequality(gold), is_inequality(given)
+    if not any(are_inequalities) or (all(are_inequalities) and gold.free_symbols != given.free_symbols):
         return False
     one, other = as_set(gold), as_set(given)
     return one is not None and bool(one == other)

@@ -93,6 +93,8 @@ def _decimal(whole: str, digits: str) -> Fraction | None:
 def _integer(words: list[str]) -> int | None:
     total = group = 0
     before = "magnitude"
+    if not {*words} - {"a", "an", "and"}:  # a letter or a joining word, and no number
+        return None
     for word in (each for each in words if each != "and"):
         if word in ("a", "an") and before == "magnitude" and not total and not group:
             group, before = 1, "one"

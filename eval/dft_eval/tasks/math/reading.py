@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any, NamedTuple
 
+from dft_eval.tasks.math.sets import as_conjunction, is_empty
 from dft_eval.tasks.math.units import is_no_unit, without_unit
 
 _NAMES = r"max|min|sup|inf|odot|oplus|ominus|star|ast|infty|perp|parallel"
@@ -56,6 +57,7 @@ _WRAPPER = re.compile(r"\\(?:text|mathrm|mbox|textrm|textbf|textit|mathbf|mathit
 _WORD = re.compile(r"\(?([A-Za-z]+(?: [A-Za-z]+)*)\)?")
 _ONE_CHARACTER = re.compile(r"([_^])\{(\w)\}")
 _CHOICE = re.compile(r"\(\s*([A-J])\s*\)(?:[\s.:].*)?|([A-J])\)(?:[\s.:].*)?")
+_AND = re.compile(r"\\text\s*\{\s*and\s*\}|(?<=\s)and(?=\s)|\\land(?![A-Za-z])|\\wedge(?![A-Za-z])")
 _BASE = re.compile(r"-?\d+\s*_\s*\{?\s*(\d+)\s*\}?")
 
 
@@ -80,17 +82,24 @@ class Reading(NamedTuple):
     """The letter of a choice, alone or before its text, as in `(C)` or `\\text{(C) } 12`; empty for everything else."""
     base: str
     """The base of a number written with one, as in `52_8`; empty for everything else."""
+    has_and: bool
+    """True where `and` joins its parts, which hold at once then if they are inequalities."""
 
     @property
     def expression(self) -> Any:
         """From sympy; None where the text cannot be read as a whole."""
-        return _parse(self.latex, self.is_real)
+        parsed = _parse(self.latex, self.is_real)
+        return as_conjunction(parsed) if self.has_and else parsed
 
 
 @lru_cache(maxsize=4096)
 def read_reference(latex: str) -> Reading:
-    """A reference; wrapped units do not belong to it. The same for each of many answers to a problem."""
-    return _read(strip_wrapped_unit(latex), None)
+    r"""A reference; wrapped units do not belong to it. The same for each of many answers to a problem.
+
+    One whose `and` would leave nothing, as `x<1 \text{ and } x>2`, means either.
+    """
+    reading = _read(strip_wrapped_unit(latex), None)
+    return reading._replace(has_and=False) if reading.has_and and is_empty(reading.expression) else reading
 
 
 def read_candidates(latex: str, reference: Reading) -> Iterator[Reading]:
@@ -145,6 +154,7 @@ def _read(latex: str, is_real: bool | None) -> Reading:
         is_open="\\ldots" in latex,
         choice=next(filter(None, choice.groups())) if choice else "",
         base=base[1] if base else "",
+        has_and=_AND.search(latex) is not None,
     )
 
 

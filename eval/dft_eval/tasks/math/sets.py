@@ -32,3 +32,25 @@ def as_set(expression: Any) -> Any:
         return expression.as_set()
     except (NotImplementedError, TypeError, ValueError, AttributeError):
         return None
+
+
+def as_conjunction(expression: Any) -> Any:
+    r"""Read inequalities in one symbol that the reader listed as holding at once: `x>1 \text{ and } x<3` is `(1,3)`.
+
+    Everything else stays as it is: `x=1 \text{ and } x=2` are two solutions.
+    """
+    from sympy import And, FiniteSet
+    from sympy.core.relational import Equality, Relational, Unequality
+
+    if not isinstance(expression, FiniteSet) or len(expression.free_symbols) != 1:
+        return expression
+    parts = [one for each in expression.args for one in (each.args if isinstance(each, And) else (each,))]
+    is_all = all(isinstance(one, Relational) and not isinstance(one, Equality | Unequality) for one in parts)
+    return And(*parts) if parts and is_all else expression
+
+
+def is_empty(expression: Any) -> bool:
+    """Tell inequalities that nothing fulfils."""
+    from sympy import EmptySet, false
+
+    return expression is false or as_set(expression) is EmptySet

@@ -36,6 +36,7 @@ _UNIT = re.compile(
     rf"(?:\\[dt]?frac\s*\{{\s*{_PRODUCT}\s*\}}\s*\{{\s*{_PRODUCT}\s*\}}|/?\s*{_PRODUCT})\s*[.]?"
 )
 _WORDS = re.compile(r"(?<!\\)[A-Za-z]+")
+_RATE = re.compile(r"(?<=[A-Za-z])\s+per\s+(?!mille?\b|cent\b)(?=[A-Za-z])")  # `miles per hour`
 _LETTER = re.compile(r"[A-Za-z]")
 _NUMBER_END = re.compile(r"[\d)}\]]")
 
@@ -51,7 +52,7 @@ def without_unit(latex: str) -> str:
 
 def is_no_unit(tail: str) -> bool:
     """Tell whether a word that belongs to the number or joins two answers is in the text."""
-    words = _WORDS.findall(re.sub(r"\\[A-Za-z]+", " ", tail))
+    words = _WORDS.findall(_RATE.sub(" ", re.sub(r"\\[A-Za-z]+", " ", tail)))
     return any(word.casefold() in NO_UNITS for word in words)
 
 
