@@ -31,7 +31,7 @@ class Difference:
         verdict: `better` or `worse` (the second arm) where the interval excludes 0 and the test agrees;
             else `no decision`.
         detectable: The true difference these problems and seeds would show with 80% power; None where the
-            differences do not vary.
+            differences do not vary, in any one benchmark of several.
     """
 
     estimate: Estimate

@@ -145,8 +145,11 @@ def _difference(
     p_value = max(float(level_of_zero(value, reach)), sign_flip_p_value(weighted.tolist()))
     low, high = max(-1.0, value - reach(confidence)), min(1.0, value + reach(confidence))
     estimate = Estimate(value, low, high, count, f"Student t over problems{_pairing(first, second, others)}")
+    verdict = decide(estimate, p_value, confidence)
+    if equal:  # of a benchmark whose differences do not vary nobody knows what it would show
+        return Difference(estimate, p_value, verdict, None)
     detectable = float(combined_reach(problems, seeds, with_power(confidence, POWER)))
-    return Difference(estimate, p_value, decide(estimate, p_value, confidence), detectable or None)
+    return Difference(estimate, p_value, verdict, detectable or None)
 
 
 def _check_seeds(firsts: Mapping[str, Runs], seconds: Mapping[str, Runs]) -> None:
