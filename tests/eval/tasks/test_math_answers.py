@@ -182,9 +182,7 @@ def test_pathological_answers_end_without_stopping_the_others(rules):
     assert [status for status, _ in results[::2]] == ["ok"] * len(PATHOLOGICAL)
     statuses = dict(zip(PATHOLOGICAL, (status for status, _ in results[1::2]), strict=True))
     assert "ok" not in statuses.values(), statuses
-    assert (
-        max(seconds for _, seconds in results) < 3 * grader.WALL_LIMIT_S
-    )
+    assert max(seconds for _, seconds in results) < 3 * grader.WALL_LIMIT_S
 
 
 @pytest.mark.slow
