@@ -21,8 +21,8 @@ def error_table(comparison: Comparison) -> Table:
         rows += [_error_row(arm, scores) for arm, scores in found if scores is not None]
     heads = ("truncated", "no answer", "timeout", "unjudged", "infrastructure", "missing")
     note = (
-        "Answers over all seeds, with their share. Truncated ones may still be right; unjudged, infrastructure and "
-        "missing ones make a run partial."
+        "Answers over all seeds, with their share of those that are there; missing ones of those asked. Truncated ones "
+        "may still be right; unjudged, infrastructure and missing ones make a run partial."
     )
     return Table(("Benchmark", "judged", *heads), tuple(rows), note, "Answers that could not be counted on")
 
@@ -33,9 +33,10 @@ def _error_row(arm: str, scores: Scores) -> tuple[Cell, ...]:
         counts.update(dict(run.metrics["statuses"]) | {"truncated": run.metrics["n_truncated"]})
         counts["missing"] += run.metrics["n_missing"]
     judged = sum(run.num_judged for run in scores.runs.values())
-    asked = judged + counts["unjudged"] + counts["infra_error"] + counts["missing"]
-    cells = (_count_cell(counts[status], asked) for status in (*_STATUSES, "missing"))
-    return (Cell(arm, is_part=True), Cell(str(judged)), *cells)
+    there = judged + counts["unjudged"] + counts["infra_error"]
+    cells = (_count_cell(counts[status], there) for status in _STATUSES)
+    missing = _count_cell(counts["missing"], there + counts["missing"])
+    return (Cell(arm, is_part=True), Cell(str(judged)), *cells, missing)
 
 
 def cost_table(abouts: Sequence[About], arms: Sequence[str]) -> Table | None:

@@ -62,6 +62,8 @@ def select(
         return
     counts = manifest["answers"]
     rows = ", ".join(f"{name} {found['rows']}" for name, found in manifest["files"].items())
+    if empty := [name for name, found in manifest["files"].items() if not found["rows"]]:
+        typer.echo(f"NOTHING TO TRAIN ON in {', '.join(empty)}: no answer, or no pair of answers, was right.", err=True)
     typer.echo(
         f"{manifest['pass_rate']:.1%} of {counts['answers']} answers to {manifest['prompts']} prompts are right; left "
         f"out: {counts['truncated']} truncated, {counts['repeated']} repeated, {counts['empty']} empty.\nrows: {rows}\n"

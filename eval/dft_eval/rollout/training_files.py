@@ -45,7 +45,8 @@ def write_training_files(out: Path, chosen: Iterable[Chosen]) -> dict[str, dict[
     files = {f"llamafactory/{name}.jsonl": list(rows) for name, rows in _llamafactory(chosen).items()}
     files |= {f"ms_swift/{name}.jsonl": list(rows) for name, rows in _ms_swift(chosen).items()}
     written = {name: _write(out / name, rows) for name, rows in files.items()}
-    info = json.dumps(_dataset_info(), indent=2) + "\n"
+    filled = [name for name in _COLUMNS if written[f"llamafactory/{name}.jsonl"]["rows"]]
+    info = json.dumps(_dataset_info(filled), indent=2) + "\n"
     write_whole(out / "llamafactory" / "dataset_info.json", info)
     return written
 
@@ -67,11 +68,9 @@ def conversations_entry(file_name: str, columns: Mapping[str, str], *, is_rankin
     }
 
 
-def _dataset_info() -> dict[str, Any]:
-    return {
-        name: conversations_entry(f"{name}.jsonl", columns, is_ranking=name == "dpo")
-        for name, columns in _COLUMNS.items()
-    }
+def _dataset_info(names: Iterable[str]) -> dict[str, Any]:
+    """The files with rows: LLaMA-Factory says of an unknown dataset what it does not say of an empty one."""
+    return {name: conversations_entry(f"{name}.jsonl", _COLUMNS[name], is_ranking=name == "dpo") for name in names}
 
 
 def _llamafactory(chosen: list[Chosen]) -> dict[str, Iterator[Row]]:

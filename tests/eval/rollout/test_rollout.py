@@ -10,6 +10,7 @@ from dft_eval.errors import BackendError, ChangedRunError, ConfigError
 from dft_eval.rollout.config import load_config
 from dft_eval.rollout.sample import sample_rollouts
 from dft_eval.rollout.select import select_rollouts
+from dft_eval.rollout.training_files import write_training_files
 from dft_eval.run.shards import parse_shard
 from dft_eval.tasks.math.grader import close_graders
 from tests.eval.rollout.rollout_files import NUM_REPEATS, QUESTIONS, write_rollout
@@ -92,6 +93,15 @@ def test_the_same_rollout_gives_the_same_bytes(selected, tmp_path):
     assert len(files) == 10
     for file in files:
         assert (tmp_path / file).read_bytes() == (folder / "data" / file).read_bytes(), file
+
+
+def test_a_file_without_rows_is_no_dataset(selected, tmp_path):
+    """LLaMA-Factory ends in a traceback of its own at an empty file."""
+    info = json.loads((selected[0] / "data/llamafactory/dataset_info.json").read_text())
+    assert set(info) == {"rft", "dpo", "kto"}
+    written = write_training_files(tmp_path, [])
+    assert json.loads((tmp_path / "llamafactory/dataset_info.json").read_text()) == {}
+    assert {found["rows"] for found in written.values()} == {0}
 
 
 def test_at_most_so_many_answers_of_a_prompt(selected, tmp_path):
