@@ -48,16 +48,12 @@ def compare_arms(runs: Sequence[ComparedRun], abouts: Sequence[About], baseline:
     return replace(laid_out, differences=_compare_all(laid_out))
 
 
-def grid_arms(abouts: Sequence[About], name: str) -> list[str]:
-    """The arms that one arm's grid became, in the order given."""
-    return list(dict.fromkeys(about.arm for about in abouts if about.grid_of == name))
-
-
 def _sft_of(comparison: Comparison, abouts: Sequence[About]) -> str | None:
     """The arm called SFT, or the best of its grid by the mean over all benchmarks: a choice that favours SFT."""
     if SFT in comparison.arms:
         return SFT
-    means = {arm: comparison.mean(comparison.tasks, arm) for arm in grid_arms(abouts, SFT)}
+    arms = dict.fromkeys(about.arm for about in abouts if about.grid_of == SFT)
+    means = {arm: comparison.mean(comparison.tasks, arm) for arm in arms}
     whole = {arm: mean.value for arm, mean in means.items() if mean is not None}
     return max(whole, key=whole.__getitem__) if whole and comparison.tasks else None
 

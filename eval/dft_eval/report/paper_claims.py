@@ -10,6 +10,7 @@ from typing import Literal, NamedTuple
 from dft_eval.report.comparison import Compared, Comparison
 from dft_eval.report.document import Cell, Section, Table, Tone
 from dft_eval.report.paper_results import NOT_STATED, PaperResult, paper_results
+from dft_eval.report.wording import points, points_interval
 
 ClaimVerdict = Literal["reproduced", "not reproduced", "untestable"]
 
@@ -113,26 +114,26 @@ def _verdict_cell(claim: Claim) -> Cell:
     return Cell(claim.outcome.verdict, claim.outcome.reason, _TONES[claim.outcome.verdict])
 
 
-def judge_claim(points: float, measured: Compared) -> Outcome:
+def judge_claim(paper_points: float, measured: Compared) -> Outcome:
     """Answer the paper's difference by the measured one.
 
     Args:
-        points: The paper's difference in points.
+        paper_points: The paper's difference in points.
         measured: The difference here, a share.
     """
     estimate = measured.difference.estimate
     if measured.verdict != "no decision":
-        if points * estimate.value > 0:
+        if paper_points * estimate.value > 0:
             return Outcome("reproduced", "the same sign, decided")
         return Outcome("not reproduced", "decided, and the paper has the other sign or none")
     if estimate.low is None or estimate.high is None:
         return Outcome("untestable", "no interval")
-    if not 100 * estimate.low <= points <= 100 * estimate.high:
+    if not 100 * estimate.low <= paper_points <= 100 * estimate.high:
         return Outcome("not reproduced", "undecided, and the paper's difference lies outside the interval")
     return Outcome("untestable", "undecided, and the paper's difference is possible")
 
 
-def _claim(comparison: Comparison, task: str, source: str, arm: str, against: str, points: float) -> Claim:
+def _claim(comparison: Comparison, task: str, source: str, arm: str, against: str, paper_points: float) -> Claim:
     measured = comparison.compared(task, arm, against)
     if source.startswith(NOT_STATED):
         outcome = Outcome("untestable", "the paper names neither model nor metric")
@@ -141,17 +142,15 @@ def _claim(comparison: Comparison, task: str, source: str, arm: str, against: st
     elif not all(comparison.grid[task, name].is_complete for name in (arm, against)):
         outcome = Outcome("untestable", "a subset of the benchmark")
     else:
-        outcome = judge_claim(points, measured)
-    return Claim(task, source, arm, against, points, measured, outcome)
+        outcome = judge_claim(paper_points, measured)
+    return Claim(task, source, arm, against, paper_points, measured, outcome)
 
 
 def _measured_cell(measured: Compared | None) -> Cell:
     if measured is None:
         return Cell("-")
     estimate = measured.difference.estimate
-    low, high = estimate.low, estimate.high
-    interval = "no interval" if low is None or high is None else f"{100 * low:+.1f} to {100 * high:+.1f}"
-    return Cell(f"{100 * estimate.value:+.1f}", f"{interval}, {measured.verdict}")
+    return Cell(points(estimate.value), f"{points_interval(estimate)}, {measured.verdict}")
 
 
 def _is_named(model: str, text: str) -> bool:

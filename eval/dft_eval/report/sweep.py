@@ -13,6 +13,7 @@ from dft_eval.report.comparison import Comparison
 from dft_eval.report.document import Cell, Figure, Section, Table
 from dft_eval.report.figures import Panel, Series, draw_curves
 from dft_eval.report.joining import SFT
+from dft_eval.report.wording import interval, percent, setting
 
 _NOTE = (
     "Mean over all benchmarks, each counting alike, with its 95% interval. The best of a grid by the benchmarks that "
@@ -58,7 +59,7 @@ def sweep_section(comparison: Comparison, points: Sequence[Point]) -> Section:
     rows = tuple(
         (
             Cell(point.grid_of, "best of its grid" if best.get(point.grid_of) == point.arm else ""),
-            *(Cell(_written(point.values.get(key, "-"))) for key in keys),
+            *(Cell(setting(point.values.get(key, "-"))) for key in keys),
             _mean_cell(point.mean),
         )
         for point in points
@@ -78,7 +79,7 @@ def _figure(comparison: Comparison, points: Sequence[Point], key: str) -> tuple[
         value = _number(point.values.get(key))
         if point.mean is None or value is None:
             continue
-        others = ", ".join(f"{name} {_written(each)}" for name, each in point.values.items() if name != key)
+        others = ", ".join(f"{name} {setting(each)}" for name, each in point.values.items() if name != key)
         lines.setdefault((point.grid_of, others), {})[value] = 100 * point.mean.value
     places = sorted({value for line in lines.values() for value in line})
     if len(places) < 2:
@@ -105,15 +106,8 @@ def _figure(comparison: Comparison, points: Sequence[Point], key: str) -> tuple[
 def _mean_cell(mean: Estimate | None) -> Cell:
     if mean is None:
         return Cell("-", "a benchmark not run, or partial")
-    low, high = mean.low, mean.high
-    return Cell(
-        f"{100 * mean.value:.1f}", "" if low is None or high is None else f"{100 * low:.1f} to {100 * high:.1f}"
-    )
+    return Cell(percent(mean.value), interval(mean))
 
 
 def _number(value: Any) -> float | None:
     return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
-
-
-def _written(value: Any) -> str:
-    return f"{value:g}" if isinstance(value, float) else str(value)

@@ -11,6 +11,7 @@ from dft_eval.report.comparison import Compared, Comparison, Scores
 from dft_eval.report.document import Cell, Table, Tone
 from dft_eval.report.paper_claims import results_here
 from dft_eval.report.paper_results import NOT_STATED
+from dft_eval.report.wording import interval, percent, points, points_interval
 
 READING = (
     "Percent, with 95% intervals over problems; of several seeds the mean, with the lowest and highest. Differences in "
@@ -106,7 +107,7 @@ def _mean_cell(comparison: Comparison, tasks: Sequence[str], arm: str) -> Cell:
     scores = [comparison.grid[task, arm] for task in tasks]
     mark = "" if all(each.is_complete for each in scores) else "subset"
     lost = list(dict.fromkeys(seed for each in scores for seed in each.lost))
-    return Cell(_percent(mean.value), _joined(_interval(mean), mark, _lost_seeds(lost)))
+    return Cell(percent(mean.value), _joined(interval(mean), mark, _lost_seeds(lost)))
 
 
 def _score_cell(scores: Scores | None, column: str, has_failed: bool) -> Cell:
@@ -122,14 +123,14 @@ def _score_cell(scores: Scores | None, column: str, has_failed: bool) -> Cell:
     lost = _lost_seeds(scores.lost)
     if len(scores.runs) == 1:
         estimate = Estimate(**columns[0][name])
-        return Cell(_percent(estimate.value), _joined(_interval(estimate), lost))
+        return Cell(percent(estimate.value), _joined(interval(estimate), lost))
     if column:
         values = [each[name]["value"] for each in columns]
         mean = sum(values) / len(values)
-        return Cell(_percent(mean), _joined(f"seeds {_percent(min(values))} to {_percent(max(values))}", lost))
+        return Cell(percent(mean), _joined(f"seeds {percent(min(values))} to {percent(max(values))}", lost))
     share = scores.share
-    spread = f"seeds {_percent(share.lowest)} to {_percent(share.highest)}"
-    return Cell(_percent(share.estimate.value), _joined(_interval(share.estimate), spread, lost))
+    spread = f"seeds {percent(share.lowest)} to {percent(share.highest)}"
+    return Cell(percent(share.estimate.value), _joined(interval(share.estimate), spread, lost))
 
 
 def _lost_seeds(seeds: Sequence[int | None]) -> str:
@@ -141,7 +142,7 @@ def _partial_cell(scores: Scores, column: str) -> Cell:
     columns = run.metrics.get("partial_metrics") or {}
     name = column or next(iter(columns), "")
     value = columns.get(name)
-    shown = "-" if value is None else _percent(value["value"])
+    shown = "-" if value is None else percent(value["value"])
     if column:
         return Cell(f"PARTIAL {shown}", "" if value is None else f"of {value['num_items']} problems", "bad")
     return Cell(f"PARTIAL {shown} {name}".rstrip(), f"of {run.num_judged} answers", "bad")
@@ -157,12 +158,12 @@ def _difference_cell(compared: Compared | None) -> Cell:
     if compared is None:
         return Cell("-", "not compared: not run, partial, or a seed failed")
     estimate = compared.difference.estimate
-    interval = "no interval"
-    if estimate.low is not None and estimate.high is not None:
-        interval = f"{100 * estimate.low:+.1f} to {100 * estimate.high:+.1f}, p={compared.adjusted_p:.2g}"
+    has_interval = estimate.low is not None and estimate.high is not None
+    p_value = f"p={compared.adjusted_p:.2g}" if has_interval else ""
     detectable = compared.difference.detectable
-    smallest = "" if detectable is None else f"MDE {100 * detectable:.1f}"
-    return Cell(f"{100 * estimate.value:+.1f} {compared.verdict}", _joined(interval, smallest), TONES[compared.verdict])
+    smallest = "" if detectable is None else f"MDE {percent(detectable)}"
+    note = _joined(points_interval(estimate), p_value, smallest)
+    return Cell(f"{points(estimate.value)} {compared.verdict}", note, TONES[compared.verdict])
 
 
 def _paper(comparison: Comparison, task: str, column: str) -> dict[str, dict[str, str]]:
@@ -189,18 +190,6 @@ def _as_printed(percents: Mapping[str, float]) -> dict[str, str]:
     """All with as many decimals as the longest, as the paper prints them."""
     decimals = max(len(f"{percent:g}".partition(".")[2]) for percent in percents.values())
     return {arm: f"{percent:.{decimals}f}" for arm, percent in percents.items()}
-
-
-def _interval(estimate: Estimate) -> str:
-    return (
-        ""
-        if estimate.low is None or estimate.high is None
-        else f"{_percent(estimate.low)} to {_percent(estimate.high)}"
-    )
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.1f}"
 
 
 def _joined(*parts: str) -> str:
