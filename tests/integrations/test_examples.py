@@ -236,7 +236,8 @@ def test_ms_swift_parses_what_studies_train(tmp_path, tiny_models):
         parse_yaml_args(words)
         arguments, unknown = parse_args(SftArguments, words)
         assert not unknown and arguments.training_args.loss_type == settings["loss_type"]
-        assert arguments.training_args.bf16 and arguments.max_length == settings["max_length"]
+        assert arguments.training_args.bf16 == settings["bf16"] and arguments.max_length == settings["max_length"]
+        assert str(arguments.torch_dtype) == f"torch.{settings['torch_dtype']}"
 
 
 @pytest.mark.parametrize("stage", [1, 2, 3])
