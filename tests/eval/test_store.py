@@ -24,9 +24,10 @@ def test_run_json_says_what_made_the_run(tmp_path):
     assert (environment["versions"]["python"] and environment["git"] is None) or len(environment["git"]["commit"]) == 40
 
 
-def test_changed_settings_are_refused_by_name(tmp_path):
+@pytest.mark.parametrize("name", ["generations.jsonl", "scores.jsonl"])
+def test_changed_settings_are_refused_by_name(tmp_path, name):
     with RunFolder(tmp_path).claimed(SETTINGS):
-        pass
+        (tmp_path / name).write_text("{}\n")
     changed = SETTINGS | {"temperature": 0.7, "fingerprint": {"gcc": "13", "java": "17"}}
     with (
         pytest.raises(
@@ -39,6 +40,16 @@ def test_changed_settings_are_refused_by_name(tmp_path):
     with RunFolder(tmp_path).claimed(SETTINGS):
         pass
     assert len(json.loads((tmp_path / "run.json").read_text())["environments"]) == 1
+
+
+def test_settings_may_change_while_nothing_is_recorded(tmp_path):
+    folder = RunFolder(tmp_path)
+    with folder.claimed(SETTINGS), folder.generations(), folder.scores():
+        pass
+    with folder.claimed(SETTINGS | {"temperature": 0.7}):
+        pass
+    found = folder.read_run()
+    assert found["settings"] == SETTINGS | {"temperature": 0.7} and len(found["environments"]) == 1
 
 
 def test_compare_settings_names_what_appears_and_goes():

@@ -88,3 +88,26 @@ def test_ms_swift_rewards_online_answers_by_our_graders(data, model, tmp_path):
     close_graders()
     (step,) = [entry for entry in log if "reward" in entry]
     assert step["rewards/DftMath/mean"] == step["reward"] == 0.0
+
+
+@pytest.mark.swift
+def test_ms_swift_runs_ppo_with_a_reward_model_of_the_pairs(data, model, tmp_path):
+    pairs = swift_runs.config(
+        model, data / "ms_swift" / "dpo.jsonl", tmp_path / "rm", max_steps=1, rlhf_type="rm", save_strategy="steps"
+    )
+    swift_runs.run_in_process(pairs | {"per_device_train_batch_size": 2, "save_only_model": True}, stage="rlhf")
+    settings = swift_runs.config(
+        model,
+        data / "ms_swift" / "grpo.jsonl",
+        tmp_path / "ppo",
+        rlhf_type="ppo",
+        reward_model=str(tmp_path / "rm" / "checkpoint-1"),
+        num_ppo_epochs=1,
+        num_train_epochs=1,
+        max_steps=-1,
+        max_completion_length=8,
+        per_device_train_batch_size=2,
+    )
+    log = swift_runs.run_in_process(settings, stage="rlhf")
+    steps = [entry for entry in log if "objective/scores" in entry]
+    assert steps and all(math.isfinite(step[f"{name}_avg"]) for step in steps for name in ("loss/policy", "loss/value"))

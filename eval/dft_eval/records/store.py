@@ -50,13 +50,14 @@ class RunFolder:
     def claimed(self, settings: Mapping[str, Any]) -> Iterator[None]:
         """Hold the folder for writing with these settings.
 
-        The first claim writes `run.json`; later ones compare with it, and add their versions where those are new.
+        The first claim writes `run.json`; later ones compare with it, and add their versions where those are new. While
+        the folder holds no record yet, other settings take their place: a first attempt may fail for a wrong setting.
 
         Args:
             settings: Everything that decides a record; JSON values.
 
         Raises:
-            ChangedRunError: the folder was made with other settings, or holds something else.
+            ChangedRunError: its records were made with other settings, or it holds something else.
             StoreError: another process is writing it, or `run.json` cannot be read.
         """
         make_folder(self.path)
@@ -125,15 +126,19 @@ class RunFolder:
         self._write_run(self.read_run(), environments)
 
     def _check_settings(self, settings: dict[str, Any]) -> None:
-        if not self.run_file.exists():
-            if strangers := sorted(path.name for path in self.path.glob("*.json*") if path.stat().st_size):
-                raise ChangedRunError(f"{self.path} has no run.json but holds {strangers[0]}; use a new --out.")
-            content: dict[str, Any] = {"schema_version": SCHEMA_VERSION, "settings": settings, "environments": []}
-        else:
-            content = self.read_run()
-            if differences := compare_settings(content["settings"], settings):
+        content: dict[str, Any] = {"schema_version": SCHEMA_VERSION, "settings": settings, "environments": []}
+        if self.run_file.exists():
+            found = self.read_run()
+            differences = compare_settings(found["settings"], settings)
+            if differences and self._has_records():
                 raise ChangedRunError(f"{self.run_file} differs in: {'; '.join(differences)}; use a new --out.")
+            content = content if differences else found
+        elif strangers := sorted(path.name for path in self.path.glob("*.json*") if path.stat().st_size):
+            raise ChangedRunError(f"{self.path} has no run.json but holds {strangers[0]}; use a new --out.")
         self._write_run(content, [describe_environment()])
+
+    def _has_records(self) -> bool:
+        return any(path.exists() and path.stat().st_size for path in (self.generations_file, self.scores_file))
 
     def _write_run(self, content: dict[str, Any], environments: Iterable[Mapping[str, Any]]) -> None:
         known = content["environments"]

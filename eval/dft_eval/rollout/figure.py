@@ -30,8 +30,9 @@ def draw_pass_rates(pass_rates: Mapping[int, int], num_repeats: int) -> str:
             axis.set_xticks(range(num_repeats + 1))
         else:
             axis.xaxis.set_major_locator(MaxNLocator(10, integer=True))
+        axis.set_title(f"Right answers to each of {sum(counts)} prompts", loc="left", fontsize=12)
         axis.set_ylim(0, 1.12 * max(counts))
-        axis.yaxis.set_major_locator(MaxNLocator(5, integer=True))
+        axis.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10], integer=True))
         axis.set_xlabel(f"right answers of {num_repeats}")
         axis.set_ylabel("prompts")
         axis.spines[["top", "right"]].set_visible(False)
