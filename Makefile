@@ -11,6 +11,8 @@ SWIFT := .venv-swift
 VLMEVAL := .venv-vlmeval
 DFT_DATA_DIR ?= $(wildcard ../shared/data)
 export DFT_DATA_DIR
+# of `make bench`; float32 where the CPU has no bfloat16 instructions
+BENCH_DTYPE ?= bfloat16
 export DFT_VLMEVAL_PYTHON ?= $(CURDIR)/$(VLMEVAL)/bin/python
 export TORCH_EXTENSIONS_DIR ?= $(CURDIR)/.cache/torch_extensions
 
@@ -94,14 +96,15 @@ study: setup  ## the study of docs/results: SmolLM2-135M, four losses, two seeds
 
 bench: setup  ## the speed and memory ratios of the README
 	$(LF)/bin/python tests/benchmarks/import_time.py
-	$(LF)/bin/python tests/benchmarks/linear_loss.py --against native trl --objectives eaft deft power
-	$(LF)/bin/python tests/benchmarks/linear_loss.py --frozen-head --against native
-	$(LF)/bin/python tests/benchmarks/linear_loss.py --real --gradient-filter 0.125
-	$(LF)/bin/python tests/benchmarks/linear_loss.py --real --gradient-filter 0.125 --frozen-head
+	$(LF)/bin/python tests/benchmarks/linear_loss.py --dtype $(BENCH_DTYPE) --against native trl --objectives eaft deft power
+	$(LF)/bin/python tests/benchmarks/linear_loss.py --dtype $(BENCH_DTYPE) --frozen-head --against native
+	$(LF)/bin/python tests/benchmarks/linear_loss.py --dtype $(BENCH_DTYPE) --real --gradient-filter 0.125
+	$(LF)/bin/python tests/benchmarks/linear_loss.py --dtype $(BENCH_DTYPE) --real --gradient-filter 0.125 --frozen-head
 	$(LF)/bin/python tests/benchmarks/precision.py
-	$(LF)/bin/python tests/benchmarks/growth.py
+	$(LF)/bin/python tests/benchmarks/growth.py --dtype $(BENCH_DTYPE)
 	$(LF)/bin/python tests/benchmarks/trainer_step.py --framework llamafactory
 	$(SWIFT)/bin/python tests/benchmarks/trainer_step.py --framework ms_swift
+	$(LF)/bin/python tests/benchmarks/reference_step.py
 
 clean:  ## remove the environments and every output
 	rm -rf $(LF) $(SWIFT) $(VLMEVAL) .cache demo_out runs

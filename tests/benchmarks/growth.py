@@ -20,6 +20,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 from tests.benchmarks import linear_loss as bench
+from tests.benchmarks.emulation import is_emulated
 
 
 def settings(args: argparse.Namespace, rows: int) -> argparse.Namespace:
@@ -74,6 +75,8 @@ def main() -> int:
     if args.peak_of:
         print(bench.peak_of_this_process(settings(args, args.peak_of), "dft"))
         return 0
+    if is_emulated(args.dtype, args.device):
+        return 3
     table = []
     for rows in args.rows:
         peak = peak_extra_mib(args, rows)

@@ -44,8 +44,10 @@ from torch import Tensor
 from torch.nn import functional as fn
 from torch.utils.checkpoint import checkpoint
 
+sys.path.insert(0, str(Path(__file__).parents[2]))
 from dft_plugin import OBJECTIVES, linear_loss
 from dft_plugin.core.linear_loss import default_chunk_size
+from tests.benchmarks.emulation import is_emulated
 
 IGNORE = -100
 RIVALS = ("native", "trl", "torch", "liger", "liger_scaled", "cce")
@@ -155,7 +157,6 @@ def make_inputs(args: argparse.Namespace) -> Inputs:
 
 def real_inputs(args: argparse.Namespace, dtype: torch.dtype, generator: torch.Generator) -> Inputs:
     """Answer tokens of GSM8K; the masked ones between them are copies."""
-    sys.path.insert(0, str(Path(__file__).parents[2]))
     from tests.real_states import real_states
 
     kept = round(args.kept * args.tokens)
@@ -449,6 +450,8 @@ def main() -> int:
     if args.peak_of:
         print(peak_of_this_process(args, args.peak_of))
         return 0
+    if is_emulated(args.dtype, args.device):
+        return 3
     result = measure(args)
     missed = missed_targets(args, result)
     if args.json:

@@ -58,6 +58,18 @@ def test_curves_and_cost_are_those_of_training_and_evaluation(study):
     ]
 
 
+def test_each_evaluation_set_has_its_curves(study):
+    rows = [monitor_row(step, mode) for step in (1, 2) for mode in ("train", "eval_maths", "eval_code")]
+    for log in study.rglob("dft_monitor.jsonl"):
+        log.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    training = section(build_comparison([study], baseline="base"), "Training")
+    assert [figure.title for figure in training.figures][:3] == [
+        "True NLL in training",
+        "True NLL on held-out data: code",
+        "True NLL on held-out data: maths",
+    ]
+
+
 def test_token_probabilities_are_shown(study):
     histogram = [0] * 1000
     histogram[10], histogram[990] = 40, 60

@@ -63,9 +63,13 @@ class About:
         return [row for row in self._rows if row.get("mode") == "train"]
 
     @property
-    def held_out_rows(self) -> list[dict[str, Any]]:
-        """Rows of the monitor in the trainer's own evaluations; none where it made none."""
-        return [row for row in self._rows if row.get("mode") == "eval"]
+    def held_out_rows(self) -> dict[str, list[dict[str, Any]]]:
+        """Rows of the monitor in the trainer's own evaluations, by evaluation set: "" where there is but one."""
+        found: dict[str, list[dict[str, Any]]] = {}
+        for row in self._rows:
+            if (mode := str(row.get("mode"))).startswith("eval"):
+                found.setdefault(mode.removeprefix("eval").removeprefix("_"), []).append(row)
+        return found
 
     @property
     def alarms(self) -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from statistics import fmean
 from typing import Any
 
@@ -17,10 +17,6 @@ _ROLES: tuple[Role, ...] = ("third", "fourth", "fifth", "sixth", "seventh", *_NA
 _CURVES = (
     ("nll", "True NLL", "mean NLL (nats)", "SFT lowers it; DFT may raise it, and is meant to."),
     ("one_minus_p", "1 - mean(p)", "1 - mean(p)", "Bounded; its gradient is DFT's."),
-)
-_WHERE: tuple[tuple[str, str, Callable[[About], Sequence[Mapping[str, Any]]]], ...] = (
-    ("in training", "Each on its own training batches", lambda about: about.monitor_rows),
-    ("on held-out data", "In the trainer's own evaluations", lambda about: about.held_out_rows),
 )
 NUM_BINS = 20
 
@@ -75,10 +71,14 @@ def difference_figure(comparison: Comparison) -> tuple[Figure, ...]:
 
 def curve_figures(comparison: Comparison, abouts: Sequence[About]) -> tuple[Figure, ...]:
     """True NLL and 1 - mean(p) of every trained arm, in training and where the trainer evaluated; means over seeds."""
+    places = {"in training": ("Each on its own training batches", [about.monitor_rows for about in abouts])}
+    for name in sorted({name for about in abouts for name in about.held_out_rows}):
+        where = f"on held-out data{name and f': {name}'}"
+        places[where] = ("In the trainer's own evaluations", [about.held_out_rows.get(name, []) for about in abouts])
     figures = []
     for key, title, label, reading in _CURVES:
-        for where, note, rows_of in _WHERE:
-            series = _curves(comparison, [(about.arm, rows_of(about)) for about in abouts], key)
+        for where, (note, rows) in places.items():
+            series = _curves(comparison, [(about.arm, own) for about, own in zip(abouts, rows, strict=True)], key)
             if series:
                 caption = f"{reading} {note}; mean over the seeds.{_left_out(comparison)}"
                 figures.append(Figure(f"{title} {where}", caption, draw_curves(Panel(label, "step", series))))
