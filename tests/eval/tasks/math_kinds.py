@@ -348,4 +348,10 @@ KINDS = {
         ("2+2=4", "\\boxed{2+2=5}", False),
         ("f(2)>5", "\\boxed{f(2)>6}", False),
     ),
+    "a number in two pieces": (
+        ("99", "You won the $120. 099.", False),
+        ("99", "It is 120. 99", True),
+        ("5", "It happened in 1999. The answer is 05", True),
+        ("5", "The answer is 05", True),
+    ),
 }

@@ -41,6 +41,8 @@ def test_every_gold_solution_passes_and_another_number_does_not(data_dir):
         (" #### 17\nso 18", "stop", "wrong"),
         (" #### 1,8", "stop", "ok"),
         (" none", "stop", "no_answer"),
+        (" It is 99. 018", "stop", "no_answer"),
+        (" It is 018", "stop", "ok"),
         (" 16 - 3", "length", "truncated"),
     ],
 )

@@ -16,6 +16,7 @@ from dft_eval.prerequisites import Missing
 from dft_eval.records.schema import Answer, Sample, Score, Status
 from dft_eval.tasks.base import DataFile, Task, TaskSettings
 from dft_eval.tasks.math.grader import describe_grader, grade_response, is_installed
+from dft_eval.tasks.math.responses import is_torn
 from dft_eval.tasks.protocol_rules import ProtocolRules
 
 NUM_SHOTS = 8
@@ -220,7 +221,7 @@ def final_number(text: str) -> tuple[str | None, bool]:
     if (marked := _FINAL.search(text)) is not None:
         return marked[1], True
     numbers = _NUMBER.findall(text)
-    return (numbers[-1], False) if numbers else (None, False)
+    return (None, False) if not numbers or is_torn(numbers[-1], text) else (numbers[-1], False)
 
 
 def is_same_number(one: str, other: str) -> bool:

@@ -27,6 +27,7 @@ _MARKDOWN = re.compile(
     re.IGNORECASE,
 )
 _NUMERAL = re.compile(r"-?(?:\d[\d,]*(?:\.\d*)?|\.\d+)|-?\\frac\{\d+\}\{\d+\}")
+_TORN = re.compile(r"\d[.,]\s+0+$")
 _PHRASE = re.compile(r"(?:(?:final|correct)\s+)?(?:answer|result|value|solution)\s*(?:is|:|=)\s*(?!\s)", re.IGNORECASE)
 _CHOICE = re.compile(
     r"(?i:answer|option|choice)\s*(?i:is|:|=)?\s*:?\s*(?i:option|choice)?"
@@ -95,7 +96,15 @@ def _find_last(response: str) -> str | None:
     found = parse(text, (latex, ExprExtractionConfig()), extraction_mode="first_match", parsing_timeout=None)
     if not found or not isinstance(found[-1], str):
         return _last_number_word(text)
+    if is_torn(found[-1], text):
+        return None
     return normalise_answer(_with_exponent(found[-1], text)) or None
+
+
+def is_torn(number: str, text: str) -> bool:
+    """Tell the second half of a number from one: `099` of `120. 099` could be 99, or the end of 120.099."""
+    digits = number.lstrip("0")  # as math-verify gives them
+    return bool(digits) and _TORN.search(text[: text.rfind(digits)]) is not None
 
 
 def _last_number_word(text: str) -> str | None:
