@@ -353,5 +353,9 @@ KINDS = {
         ("99", "It is 120. 99", True),
         ("5", "It happened in 1999. The answer is 05", True),
         ("5", "The answer is 05", True),
+        ("0.5", "They add up to 4. 0.5 is the difference", True),
+        ("0.05", "Of 2, 0.05", True),
+        ("-0.5", "It was 4, -0.5", True),
+        ("0", "It went from 4 to 3, 2, 1, 0", True),
     ),
 }

@@ -43,6 +43,8 @@ def test_every_gold_solution_passes_and_another_number_does_not(data_dir):
         (" none", "stop", "no_answer"),
         (" It is 99. 018", "stop", "no_answer"),
         (" It is 018", "stop", "ok"),
+        (" Of 5, 018", "stop", "no_answer"),
+        (" 4 + 5. 18.0", "stop", "ok"),
         (" 16 - 3", "length", "truncated"),
     ],
 )

@@ -103,8 +103,8 @@ def _find_last(response: str) -> str | None:
 
 def is_torn(number: str, text: str) -> bool:
     """Tell the second half of a number from one: `099` of `120. 099` could be 99, or the end of 120.099."""
-    digits = number.lstrip("0")  # as math-verify gives them
-    return bool(digits) and _TORN.search(text[: text.rfind(digits)]) is not None
+    digits = re.sub(r"^0+(?=\d)", "", number)  # as math-verify gives them
+    return _TORN.search(text[: text.rfind(digits)]) is not None
 
 
 def _last_number_word(text: str) -> str | None:
