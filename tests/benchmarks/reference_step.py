@@ -65,7 +65,6 @@ def train(arm: str, folder: Path, cache: Path, args: argparse.Namespace) -> dict
         scorer = TargetScorer(load_model(folder))
         torch.save([reference_logps(scorer, batch) for batch in batches], cache)
         return {}
-    torch.manual_seed(0)
     policy = load_model(folder)
     optimiser = torch.optim.AdamW(policy.parameters(), lr=5e-5, weight_decay=0.0)
     cached: list[Tensor] = torch.load(cache) if arm == "cached" else []

@@ -130,9 +130,10 @@ class RunFolder:
         if self.run_file.exists():
             found = self.read_run()
             differences = compare_settings(found["settings"], settings)
-            if differences and self._has_records():
+            if not differences:
+                content = found
+            elif self._has_records():
                 raise ChangedRunError(f"{self.run_file} differs in: {'; '.join(differences)}; use a new --out.")
-            content = content if differences else found
         elif strangers := sorted(path.name for path in self.path.glob("*.json*") if path.stat().st_size):
             raise ChangedRunError(f"{self.path} has no run.json but holds {strangers[0]}; use a new --out.")
         self._write_run(content, [describe_environment()])

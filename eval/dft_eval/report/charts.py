@@ -73,7 +73,7 @@ def curve_figures(comparison: Comparison, abouts: Sequence[About]) -> tuple[Figu
     """True NLL and 1 - mean(p) of every trained arm, in training and where the trainer evaluated; means over seeds."""
     places = {"in training": ("Each on its own training batches", [about.monitor_rows for about in abouts])}
     for name in sorted({name for about in abouts for name in about.held_out_rows}):
-        where = f"on held-out data{name and f': {name}'}"
+        where = f"on held-out data: {name}" if name else "on held-out data"
         places[where] = ("In the trainer's own evaluations", [about.held_out_rows.get(name, []) for about in abouts])
     figures = []
     for key, title, label, reading in _CURVES:
