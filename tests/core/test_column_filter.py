@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from dft_plugin import get_objective, linear_loss
-from dft_plugin.core.column_filter import AUTO_BOUND, MAX_KEPT_SHARE
+from dft_plugin.core.column_filter import AUTO_BOUND, MAX_KEPT_SHARE, filtered_product
 from dft_plugin.core.context import TokenContext
 from dft_plugin.errors import InputError
 
@@ -60,6 +60,33 @@ def test_only_the_gradient_of_hidden_states_changes_and_little(dtype, options):
     for field in ("loss", "token_nll", "token_weight"):
         assert torch.equal(getattr(exact, field).detach(), getattr(filtered, field).detach())
     assert 0 < (near_dh - dh).norm() <= 1e-2 * dh.norm()
+
+
+FORMULA_TOLERANCES = [(torch.float64, 1e-12), (torch.float32, 1e-5), (torch.float16, 2e-3), (torch.bfloat16, 1e-2)]
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), FORMULA_TOLERANCES, ids=str)
+def test_the_product_is_kept_columns_and_one_outer_product(dtype, tolerance):
+    """Its formula in float64, over a vocabulary whose sums are made in several pieces."""
+    generator = torch.Generator().manual_seed(0)
+    num_words, targets = 9001, torch.arange(8) * 1000
+    grad = (4 * torch.randn(8, num_words, generator=generator, dtype=torch.float64)).softmax(1)
+    grad[torch.arange(8), targets] -= 1
+    grad, projection = grad.to(dtype), torch.randn(num_words, 16, generator=generator).to(dtype)
+    factor = torch.rand(8, generator=generator).to(torch.promote_types(dtype, torch.float32))
+    row_sums = grad.sum(1, dtype=factor.dtype)
+    found = filtered_product(grad, projection, factor, targets, row_sums, bound=AUTO_BOUND)
+
+    grad, projection = grad.double(), projection.double()
+    masses = factor.double() @ grad
+    masses[targets] = 0
+    is_kept = masses > AUTO_BOUND * masses.sum() / num_words
+    is_kept[targets] = True
+    tail = masses * ~is_kept
+    mean_row = tail @ projection / tail.sum()
+    expected = grad[:, is_kept] @ projection[is_kept] + grad[:, ~is_kept].sum(1, keepdim=True) * mean_row
+    assert found.kept_share == pytest.approx(is_kept.double().mean().item(), rel=1e-2)
+    assert (found.product - expected).norm() <= tolerance * expected.norm()
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
