@@ -48,7 +48,10 @@ class ChunkGradients:
             self.hidden = hidden.new_zeros(hidden.shape, dtype=self._dtypes[0])
         if needs_weight:
             is_long_sum = call.dtype == torch.bfloat16 and num_chunks > MAX_LOW_PRECISION_SUMS
-            self.weight = weight.new_zeros(weight.shape, dtype=torch.float32 if is_long_sum else self._dtypes[1])
+            dtype = torch.float32 if is_long_sum else self._dtypes[1]
+            # what the first chunk overwrites needs no zeros
+            make = weight.new_empty if num_chunks and dtype == call.dtype else weight.new_zeros
+            self.weight = make(weight.shape, dtype=dtype)
             if self.weight.dtype == torch.bfloat16 and num_chunks > 1:
                 self._exact_rows = _ExactRows(self.weight, call.kept.targets)
         if needs_bias and bias is not None:
@@ -145,7 +148,8 @@ class _ExactRows:
 
     def add(self, grad_logits: Tensor, weighted_h: Tensor) -> None:
         """One chunk: `grad_logits` (c, V) and the weighted hidden states (c, H)."""
-        self._sums += torch.mm(grad_logits.index_select(1, self._ids).t(), weighted_h)
+        columns = grad_logits.gather(1, self._ids.expand(grad_logits.shape[0], -1))  # as in `filtered_product`
+        self._sums += torch.mm(columns.t(), weighted_h)
 
     def write(self, grad_weight: Tensor, divisor: float) -> None:
         """The sums over `divisor`, into their rows."""

@@ -208,6 +208,24 @@ def test_a_batch_without_labels_gives_a_zero_with_a_graph(shape):
         assert not grad.any()
 
 
+@pytest.fixture
+def _fresh_memory_is_nan():
+    torch.use_deterministic_algorithms(True)  # fills what is left uninitialised
+    assert torch.empty(2).isnan().all()
+    yield
+    torch.use_deterministic_algorithms(False)
+
+
+@pytest.mark.usefixtures("_fresh_memory_is_nan")
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16], ids=str)
+@pytest.mark.parametrize("kept", [0.0, 0.1, 1.0])
+def test_no_gradient_holds_what_was_in_memory_before(dtype, kept):
+    batch = random_batch(dtype=dtype, kept=kept)
+    for chunk_size in (1000, 3):
+        _, grads = differentiate(*batch[:3], bias=batch.bias, chunk_size=chunk_size)
+        assert all(grad.isfinite().all() for grad in grads)
+
+
 # Splits that must not matter ------------------------------------------------------------------------------------
 
 SEEDS = st.integers(0, 2**16)
