@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from dft_plugin.core.column_filter import filtered_product
+from dft_plugin.core.column_filter import filtered_product, select_columns
 from dft_plugin.core.row_softmax import row_blocks
 
 if TYPE_CHECKING:
@@ -148,8 +148,7 @@ class _ExactRows:
 
     def add(self, grad_logits: Tensor, weighted_h: Tensor) -> None:
         """One chunk: `grad_logits` (c, V) and the weighted hidden states (c, H)."""
-        columns = grad_logits.gather(1, self._ids.expand(grad_logits.shape[0], -1))  # as in `filtered_product`
-        self._sums += torch.mm(columns.t(), weighted_h)
+        self._sums += torch.mm(select_columns(grad_logits, self._ids).t(), weighted_h)
 
     def write(self, grad_weight: Tensor, divisor: float) -> None:
         """The sums over `divisor`, into their rows."""

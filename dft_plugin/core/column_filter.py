@@ -18,8 +18,6 @@ from torch.nn import functional as fn
 MAX_KEPT_SHARE = 0.4
 AUTO_BOUND = 0.125
 """The bound behind `gradient_filter: auto`: on real hidden states a tenth of the columns stays."""
-
-
 # So many rows make one sum of a low precision; the sums are added up in that of the factors.
 _ROWS_PER_BAG = 4096
 
@@ -61,13 +59,18 @@ def filtered_product(
     kept_share = columns.numel() / vocab_size
     if kept_share > MAX_KEPT_SHARE:
         return FilteredProduct(None, kept_share)
-    kept = grad_logits.gather(1, columns.expand(grad_logits.shape[0], -1))  # on a CPU faster than index_select
+    kept = select_columns(grad_logits, columns)
     product = torch.mm(kept, projection.index_select(0, columns)).to(factor.dtype)
     masses.index_fill_(0, columns, 0.0)
     total = masses.sum()
     mean_row = _weighted_sum(masses, projection) / total.where(total > 0, 1.0)
     rest = row_sums - kept.sum(1, dtype=factor.dtype)
     return FilteredProduct(product.addcmul_(rest[:, None], mean_row), kept_share)
+
+
+def select_columns(x: Tensor, columns: Tensor) -> Tensor:
+    """The `columns`, int64, shape (K,), of `x`, shape (c, V): as index_select, in half its time on a CPU."""
+    return x.gather(1, columns.expand(x.shape[0], -1))
 
 
 def _weighted_sum(weights: Tensor, rows: Tensor) -> Tensor:
