@@ -25,7 +25,7 @@ from scipy import special
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from dft_eval.metrics import score_share, seeded_difference
+from dft_eval.metrics import score_share, seeded_difference, sign_flip_p_value
 from dft_eval.metrics.crossed import combined_reach, level_of_zero, problem_part, two_sided, with_power
 from dft_eval.metrics.seeds import pooled_seed_part
 from tests.eval.simulated_studies import Parts, Study, in_batches, simulate
@@ -88,25 +88,29 @@ def pooled_coverage(study: Study, num_seeds: int, num_studies: int, rng: np.rand
     return {name: float(np.concatenate(found).mean()) for name, found in held.items()}
 
 
-def sign_flip_p_values(passes: Any) -> Any:
-    """Exact sign-flip p-values of one run of each arm against the first: McNemar's."""
-    won = (passes[:, 1:, :, 0] & ~passes[:, :1, :, 0]).sum(axis=-1)
-    lost = (~passes[:, 1:, :, 0] & passes[:, :1, :, 0]).sum(axis=-1)
-    return np.minimum(1, 2 * special.bdtr(np.minimum(won, lost), won + lost, 0.5))
+def p_values_of(passes: Any, parts: Parts, excludes: Any) -> Any:
+    """Give the p-values of the arms against the first; 1 where the interval holds 0, which decides nothing."""
+    if passes.shape[-1] == 1:  # McNemar's exact test
+        won = (passes[:, 1:, :, 0] & ~passes[:, :1, :, 0]).sum(axis=-1)
+        lost = (~passes[:, 1:, :, 0] & passes[:, :1, :, 0]).sum(axis=-1)
+        return np.minimum(1, 2 * special.bdtr(np.minimum(won, lost), won + lost, 0.5))
+    p_values = np.where(excludes, level_of_zero(parts.value, parts.reach), 1.0)
+    means = passes.mean(axis=-1)
+    for study, arm in zip(*np.nonzero(excludes), strict=True):
+        flipped = sign_flip_p_value((means[study, arm + 1] - means[study, 0]).tolist())
+        p_values[study, arm] = max(p_values[study, arm], flipped)
+    return p_values
 
 
 def false_verdicts(study: Study, num_seeds: int, num_studies: int, rng: np.random.Generator) -> dict[str, float]:
-    """Measure verdicts on pages that compare the arms with the first, of which the last ones do not differ from it.
-
-    With several seeds the sign-flip test, which can only withhold a verdict, is left out.
-    """
+    """Measure verdicts on pages that compare the arms with the first, of which the last ones do not differ from it."""
     truth = study.true_differences()
     is_null = np.abs(truth) < 1e-9
     alone, adjusted, right = [], [], []
     for passes in in_batches(study, num_studies, num_seeds, rng):
         parts = Parts.of(passes[:, 1:].astype(np.float64) - passes[:, :1])
         excludes = np.abs(parts.value) > parts.reach(0.95) + 1e-12
-        p_values = sign_flip_p_values(passes) if num_seeds == 1 else level_of_zero(parts.value, parts.reach)
+        p_values = p_values_of(passes, parts, excludes)
         decided = excludes & (p_values < 0.05)
         ranked = np.sort(p_values, axis=1)
         steps = np.maximum.accumulate(ranked * np.arange(ranked.shape[1], 0, -1), axis=1)  # Holm
@@ -234,8 +238,7 @@ def main() -> None:
                 flush=True,
             )
             rows.append({"problems": num_problems, "accuracies": accuracies, "effect": effect, "seeds": count} | shares)
-            # The error of 5% of 2,000 pages is 0.5 points. Large effects near 0 or 1 are cut off there: not normal.
-            if shares["one comparison"] > 0.055 or shares["any on a page"] > (0.06 if effect <= 1 else 0.08):
+            if shares["one comparison"] > 0.05 or shares["any on a page"] > 0.05:
                 missed.append(f"{num_problems} problems, {accuracies}, effect {effect}, {count} seeds: {text}")
     for spread, effect, count in itertools.product((1.0, 2.0), (0.0, 1.0, 3.0), (2, 3)):
         study = Study(164, (0.5,) * 4, effect, spreads=(0.0, 1 / spread, 1.0, spread))

@@ -41,14 +41,27 @@ def test_an_untrained_arm_stands_against_every_seed(rng):
     )
 
 
-def test_runs_that_agree_give_the_interval_of_one():
-    # no seed changes any answer: problems are the only source of uncertainty
+@pytest.mark.parametrize("num_seeds", [2, 3])
+def test_runs_that_agree_are_known_to_half_a_problem(num_seeds):
+    # no seed changes any answer: two seeds half a problem apart would look the same
     rng = np.random.default_rng(1)
     first, second = passes(rng, 1, 0.3), passes(rng, 1, 0.7)
-    one = seeded_difference(runs_of(first, [0]), runs_of(second, [0]))
-    two = seeded_difference(runs_of(np.repeat(first, 2, 1), [0, 1]), runs_of(np.repeat(second, 2, 1), [0, 1]))
-    assert (two.estimate.low, two.estimate.high) == pytest.approx((one.estimate.low, one.estimate.high))
-    assert two.detectable == pytest.approx(one.detectable)
+    one = seeded_difference(runs_of(first, [0]), runs_of(second, [0])).estimate
+    repeated = (runs_of(np.repeat(table, num_seeds, 1), range(num_seeds)) for table in (first, second))
+    several = seeded_difference(*repeated).estimate
+    of_seeds = stats.t.ppf(0.975, num_seeds - 1) * 0.5 / len(PROBLEMS) / num_seeds
+    assert several.high - several.value == pytest.approx(math.hypot(one.high - one.value, of_seeds))
+
+
+def test_two_seeds_that_tie_are_not_taken_for_certain():
+    # ten of 40 problems won by both seeds, other ones: without half a problem's doubt p is that of problems alone
+    second = np.zeros((40, 2))
+    second[:10, 0] = second[10:20, 1] = 1
+    base = {None: dict.fromkeys(PROBLEMS, 0.0)}
+    tied = seeded_difference(base, runs_of(second, (0, 1)))
+    second[10, 1] = 0
+    assert tied.p_value > 0.01
+    assert tied.p_value < seeded_difference(base, runs_of(second, (0, 1))).p_value
 
 
 def test_seeds_alone_vary_as_students_t_over_seeds():
@@ -108,7 +121,8 @@ def test_identical_arms_are_undecided():
     same = runs_of(np.ones((40, 2)), range(2))
     difference = seeded_difference(same, same)
     assert (difference.verdict, difference.p_value, difference.detectable) == ("no decision", 1.0, None)
-    assert difference.estimate.high == pytest.approx(1 - 0.05 ** (1 / 40))
+    of_seeds = stats.t.ppf(0.975, 1) / 160  # seeds that tie are known to half a problem
+    assert difference.estimate.high == pytest.approx(math.hypot(1 - 0.05 ** (1 / 40), of_seeds))
 
 
 def test_one_problem_has_no_interval():

@@ -12,8 +12,14 @@ known. So each part keeps its own quantile of Student's t,
     reach^2 = t(P-1)^2 max(A - C, 0) + t(S-1)^2 B,   at least t(P-1)^2 A,
 
 a sum that covers for parts estimated independently of each other (Banerjee, Sankhya 22, 1960, 359-362). Where arms
-have seeds of their own, each adds its B and takes off its C. `tests/benchmarks/coverage.py` compares this with
-Satterthwaite's and with the bootstrap over problems and seeds; `docs/statistics.md` has the figures.
+have seeds of their own, each adds its B and takes off its C.
+
+Seed means are counts of passes over P, so seeds may tie by chance, and B = 0 would take them for certain: a count
+stands for all within half a problem of it, so the root of B is at least (1/2) / (P S), that of two seeds half a problem
+apart.
+
+`tests/benchmarks/coverage.py` compares this with Satterthwaite's and with the bootstrap over problems and seeds;
+`docs/statistics.md` has the figures.
 
 All functions take arrays of studies as well as single ones.
 """
@@ -47,7 +53,7 @@ class SeedPart(NamedTuple):
     """Part of the variance of a mean that is due to seeds.
 
     Attributes:
-        variance: B: variance of the mean of the seeds' means; holds the rest once.
+        variance: B: variance of the mean of the seeds' means, never 0; holds the rest once.
         rest: C: what of it is due to problems and seeds together.
         num_free: Degrees of freedom of B.
     """
@@ -76,7 +82,9 @@ def seed_part(benchmarks: Sequence[Array]) -> SeedPart:
     count, num_seeds = len(benchmarks), benchmarks[0].shape[-1]
     of_seeds = sum(scores.mean(axis=-2) for scores in benchmarks) / count
     rest = sum(_rest(scores) for scores in benchmarks) / count**2
-    return SeedPart(of_seeds.var(axis=-1, ddof=1) / num_seeds, rest, num_seeds - 1)
+    half_a_problem = sum((0.5 / scores.shape[-2]) ** 2 for scores in benchmarks) / count**2
+    between = np.maximum(of_seeds.var(axis=-1, ddof=1) / num_seeds, half_a_problem / num_seeds**2)
+    return SeedPart(between, rest, num_seeds - 1)
 
 
 def combined_reach(problems: ProblemPart, seeds: Sequence[SeedPart], factor_of: FactorOf) -> Any:
