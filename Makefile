@@ -89,7 +89,7 @@ examples: $(LF)/.ready  ## write yaml_examples/ anew from tests/examples/recipes
 demo: setup  ## train SFT and DFT through both frameworks and open the report's numbers (under 10 minutes)
 	$(LF)/bin/dft demo --out demo_out
 
-study: setup  ## the study of docs/results: SmolLM2-135M, four losses, two seeds, evaluated and reported (up to three hours)
+study: setup  ## the study of docs/results: SmolLM2-135M, three losses, up to three seeds, evaluated and reported (up to three hours)
 	$(LF)/bin/python -m dft_plugin.demo.smollm2_study runs/smollm2
 	$(LF)/bin/dft study run yaml_examples/study/smollm2.yaml
 	$(LF)/bin/dft study run yaml_examples/study/smollm2_facts.yaml

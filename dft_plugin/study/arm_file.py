@@ -48,9 +48,10 @@ def _describe(train: TrainJob, folder: Path) -> dict[str, Any]:
     }
 
 
-def _cost(jobs: Sequence[Job], prefix: str) -> dict[str, float]:
-    """Seconds that all of them took; nothing where one is not done."""
+def _cost(jobs: Sequence[Job], prefix: str) -> dict[str, float | bool]:
+    """Seconds that all of them took, and whether one was resumed; nothing where one is not done."""
     if not all(job.record_file.is_file() for job in jobs):
         return {}
     done = [json.loads(job.record_file.read_text(encoding="utf-8")) for job in jobs]
-    return {f"{prefix}{key}": sum(each[key] for each in done) for key in ("wall_s", "cpu_s")}
+    seconds = {f"{prefix}{key}": sum(each[key] for each in done) for key in ("wall_s", "cpu_s")}
+    return seconds | {f"{prefix}is_resumed": any(each["is_resumed"] for each in done)}

@@ -13,7 +13,7 @@ from typing import Any
 
 from dft_eval.records.changes import compare_settings
 from dft_plugin.errors import ConflictError, DftError
-from dft_plugin.run_record import write_json
+from dft_plugin.run_record import write_json, write_whole
 
 SCHEMA_VERSION = 1
 
@@ -30,11 +30,13 @@ class Done:
         fingerprint: Of everything that decided its result; later jobs are bound to it.
         wall_s: Seconds from start to end.
         cpu_s: CPU seconds of its processes.
+        is_resumed: Whether it went on from what an interrupted attempt had done, whose seconds nobody counted.
     """
 
     fingerprint: str
     wall_s: float
     cpu_s: float
+    is_resumed: bool = False
 
 
 @dataclass(frozen=True)
@@ -86,12 +88,30 @@ class Job(ABC):
         first, *rest = self.command()
         return " ".join([*variables, shlex.quote(Path(first).name), *map(shlex.quote, rest)])
 
-    def prepare(self, fingerprint: str) -> None:  # noqa: B027
-        """Write what the command reads; remove what an interrupted attempt left.
+    def begin(self, fingerprint: str) -> bool:
+        """Prepare an attempt, and leave a mark that tells the next one of it.
 
         Args:
             fingerprint: Of this attempt.
+
+        Returns:
+            Whether it goes on from what an interrupted attempt did.
         """
+        mark = self.record_file.with_suffix(".begun")
+        is_resumed = self.prepare(mark.is_file() and mark.read_text(encoding="utf-8") == fingerprint)
+        write_whole(mark, fingerprint)
+        return is_resumed
+
+    def prepare(self, was_begun: bool) -> bool:
+        """Write what the command reads; remove what an interrupted attempt left, where it cannot go on from it.
+
+        Args:
+            was_begun: Whether there was an attempt with the same fingerprint.
+
+        Returns:
+            Whether the command goes on from what that attempt did.
+        """
+        return False
 
     def finish(self) -> None:  # noqa: B027
         """Check what the command left.
@@ -122,7 +142,7 @@ class Job(ABC):
         if record["fingerprint"] != fingerprint:
             self.refuse_change(record)
             return None
-        return Done(fingerprint, record["wall_s"], record["cpu_s"])
+        return Done(fingerprint, record["wall_s"], record["cpu_s"], record["is_resumed"])
 
     def refuse_change(self, record: Mapping[str, Any]) -> None:
         """Refuse to overwrite a result of other settings.
@@ -140,5 +160,5 @@ class Job(ABC):
     def save(self, done: Done) -> None:
         """Record that it is done."""
         content = {"schema_version": SCHEMA_VERSION, "job": self.name, "fingerprint": done.fingerprint}
-        content |= {"wall_s": round(done.wall_s, 2), "cpu_s": round(done.cpu_s, 2), "command": self.shown_command()}
-        write_json(self.record_file, content | {"settings": self.settings()})
+        content |= {"wall_s": round(done.wall_s, 2), "cpu_s": round(done.cpu_s, 2), "is_resumed": done.is_resumed}
+        write_json(self.record_file, content | {"command": self.shown_command(), "settings": self.settings()})

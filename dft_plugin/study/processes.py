@@ -41,7 +41,7 @@ class Children:
         started = time.monotonic()
         fingerprint = job.fingerprint(before)
         job.log_file.parent.mkdir(parents=True, exist_ok=True)
-        job.prepare(fingerprint)
+        is_resumed = job.begin(fingerprint)
         with job.log_file.open("wb") as log:
             process = self._start(job, log.fileno())
         _, status, usage = os.wait4(process.pid, 0)
@@ -56,7 +56,7 @@ class Children:
                 + f"\nTo repeat it alone: {job.shown_command()}"
             )
         job.finish()
-        done = Done(fingerprint, time.monotonic() - started, usage.ru_utime + usage.ru_stime)
+        done = Done(fingerprint, time.monotonic() - started, usage.ru_utime + usage.ru_stime, is_resumed)
         job.save(done)
         return done
 

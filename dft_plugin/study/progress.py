@@ -68,7 +68,7 @@ class StudyProgress:
         self._open.pop(job.name, None)
         if (bar := self._bars.pop(job.name, None)) is not None:
             self._drawn.remove_task(bar)
-        if done is not None and done.wall_s:
+        if done is not None and not done.is_resumed:
             self._seconds.setdefault(job.kind, []).append(done.wall_s)
         self._drawn.update(self._all, completed=len(self._jobs) - len(self._open), rest=self._estimate())
         is_new = self._started.pop(job.name, None) is not None

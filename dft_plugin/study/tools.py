@@ -42,6 +42,10 @@ class EvalJob(Job):
         model = None if self.given_model is None else hash_model(self.given_model)
         return {"config": json.loads(json.dumps(config, default=str)), "model_hash": model, "dft_plugin": __version__}
 
+    def prepare(self, was_begun: bool) -> bool:
+        """Nothing to prepare; `dft eval run` goes on from the answers that are there."""
+        return was_begun
+
     def command(self) -> list[str]:
         """`dft eval run`."""
         return [DFT, "eval", "run", str(self.config), "--model", self.model(), "--out", str(self.out)]

@@ -94,19 +94,14 @@ class TrainJob(Job):
         """The framework's own."""
         return self.trainer.train_command(self.file, self.all_keys(), self.launcher)
 
-    def prepare(self, fingerprint: str) -> None:
-        """Write the configuration; go on from the last whole checkpoint of an interrupted attempt of the same settings.
-
-        Args:
-            fingerprint: Of this attempt.
-        """
-        mark = self.record_file.with_suffix(".begun")
-        is_same = mark.is_file() and mark.read_text(encoding="utf-8") == fingerprint
-        if not is_same or last_checkpoint(self.output) is None:
+    def prepare(self, was_begun: bool) -> bool:
+        """Write the configuration; go on from the last whole checkpoint of an attempt with the same settings."""
+        is_resumed = was_begun and last_checkpoint(self.output) is not None
+        if not is_resumed:
             shutil.rmtree(self.output, ignore_errors=True)
-        write_whole(mark, fingerprint)
         text = yaml.safe_dump(self.all_keys(), sort_keys=False, allow_unicode=True)
         write_whole(self.file, text)
+        return is_resumed
 
     def finish(self) -> None:
         """Check that the asked loss was trained and a model was left.
@@ -159,9 +154,10 @@ class MergeJob(Job):
         adapter = self.train.trainer.trained_model(self.train.output)
         return self.train.trainer.merge_command(self.train.all_keys(), str(adapter), self.train.merged)
 
-    def prepare(self, fingerprint: str) -> None:
+    def prepare(self, was_begun: bool) -> bool:
         """Remove what an interrupted attempt left; the frameworks refuse a folder that is there."""
         shutil.rmtree(self.train.merged, ignore_errors=True)
+        return False
 
     def finish(self) -> None:
         """Check that there is a model.

@@ -44,6 +44,14 @@ def texts(table):
     return [[cell.text for cell in row] for row in table.rows]
 
 
+def test_seconds_of_a_last_call_are_not_shown_as_all(study):
+    path = study / "sft" / "seed0" / "arm.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"is_resumed": False, "evaluation_is_resumed": True}))
+    cost = section(build_comparison([study], baseline="base"), "Training").tables[0]
+    assert texts(cost)[1] == ["sft, seed 0", "sft", "10 s", "300", "at least 5 s"]
+    assert "its last call's time" in cost.note
+
+
 def test_curves_and_cost_are_those_of_training_and_evaluation(study):
     training = section(build_comparison([study], baseline="base"), "Training")
     assert texts(training.tables[0]) == [

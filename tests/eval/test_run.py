@@ -239,3 +239,12 @@ def test_a_model_hash_sees_every_file(tmp_path):
         file.seek(-1, 2)
         file.write(b"x")
     assert hash_model(str(tmp_path)) != before
+
+
+def test_a_model_trained_again_has_the_same_hash(tmp_path):
+    (tmp_path / "model.safetensors").write_bytes(b"weights")
+    before = hash_model(str(tmp_path))
+    (tmp_path / "train_results.json").write_text('{"train_runtime": 63.1}')
+    assert hash_model(str(tmp_path)) == before
+    (tmp_path / "generation_config.json").write_text("{}")
+    assert hash_model(str(tmp_path)) != before

@@ -207,9 +207,9 @@ def test_an_interrupted_run_goes_on_from_its_last_whole_checkpoint(write):
             (job.output / f"checkpoint-{step}" / name).touch()
     job.record_file.parent.mkdir(parents=True)
     job.record_file.with_suffix(".begun").write_text("mine")
-    job.prepare("mine")
+    assert job.begin("mine")
     assert yaml.safe_load(job.file.read_text())["resume_from_checkpoint"] == "out/train/sft/seed0/checkpoint-5"
-    job.prepare("of other settings")
+    assert not job.begin("of other settings")
     assert not job.output.exists() and "resume_from_checkpoint" not in yaml.safe_load(job.file.read_text())
 
 

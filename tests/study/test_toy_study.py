@@ -69,6 +69,9 @@ def test_a_killed_study_ends_with_the_report_and_names_what_failed(study):
     assert (out / "jobs/train/base.json").stat().st_mtime_ns == base
     report = json.loads((out / "report/report.json").read_text())
     assert {"base", "sft", "dft"} <= {run["arm"] for run in report["results"]["runs"]}
+    [dft] = [model for model in report["results"]["models"] if model["arm"] == "dft"]
+    assert dft["evaluation_is_resumed"] and not dft["is_resumed"]  # nobody counted the killed call's seconds
+    assert "| at least " in (out / "report/report.md").read_text()
     assert "broken" in (out / "report/report.md").read_text()
     failed = json.loads((out / "eval/broken/seed0/arm.json").read_text())["failed"]
     assert "not_there" in failed or "exit code" in failed

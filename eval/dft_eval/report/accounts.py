@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from dft_eval.report.arms import About
 from dft_eval.report.comparison import Comparison, Scores
@@ -43,30 +44,34 @@ def cost_table(abouts: Sequence[About], arms: Sequence[str]) -> Table | None:
     """Time and tokens of training, time of evaluation, a row a model in the arms' order; None where nothing says so."""
     rows = []
     for about in sorted((each for each in abouts if each.arm in arms), key=lambda each: arms.index(each.arm)):
-        wall, evaluation = about.content.get("wall_s"), about.content.get("evaluation_wall_s")
-        if wall is None and evaluation is None:
+        content = about.content
+        if content.get("wall_s") is None and content.get("evaluation_wall_s") is None:
             continue
         tokens = sum(int(row.get("tokens", 0)) for row in about.monitor_rows)
         rows.append(
             (
                 Cell(about.name, str(about.content.get("framework") or "")),
-                Cell("-") if wall is None else Cell(_loss_of(about), _rate_of(about)),
-                _time_cell(wall, about.content.get("cpu_s")),
+                Cell("-") if content.get("wall_s") is None else Cell(_loss_of(about), _rate_of(about)),
+                _time_cell(content, ""),
                 Cell(f"{tokens:,}" if tokens else "-"),
-                _time_cell(evaluation, about.content.get("evaluation_cpu_s")),
+                _time_cell(content, "evaluation_"),
             )
         )
     if not rows:
         return None
     note = (
         "Wall time of the commands, imports included, and the CPU time of all their cores; target tokens as the "
-        "monitor counted them."
+        "monitor counted them. Of a command that was interrupted and went on, its last call's time: at least so much."
     )
     return Table(("Model", "loss", "training", "tokens", "evaluation"), tuple(rows), note, "Cost")
 
 
-def _time_cell(wall: float | None, cpu: float | None) -> Cell:
-    return Cell("-") if wall is None else Cell(f"{wall:,.0f} s", "" if cpu is None else f"CPU {cpu:,.0f} s")
+def _time_cell(content: Mapping[str, Any], prefix: str) -> Cell:
+    wall, cpu = content.get(f"{prefix}wall_s"), content.get(f"{prefix}cpu_s")
+    if wall is None:
+        return Cell("-")
+    least = "at least " if content.get(f"{prefix}is_resumed") else ""
+    return Cell(f"{least}{wall:,.0f} s", "" if cpu is None else f"CPU {cpu:,.0f} s")
 
 
 def _loss_of(about: About) -> str:
