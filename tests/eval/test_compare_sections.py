@@ -88,7 +88,10 @@ def test_token_probabilities_are_shown(study):
     report = build_comparison([study], baseline="base", probs=study)
     found = section(report, "Token probabilities")
     assert texts(found.tables[0]) == [[arm, "1.500", "60.0", "40.0", "60.0"] for arm in ("base", "dft")]
-    assert found.figures and "<svg" in render_html(report)
+    [figure] = found.figures
+    assert figure.svg != figure.narrow_svg and all(
+        svg in render_html(report) for svg in (figure.svg, figure.narrow_svg)
+    )
 
 
 def test_the_report_keeps_its_schema(study):

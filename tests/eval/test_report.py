@@ -99,9 +99,16 @@ def test_a_number_json_cannot_say_is_refused(tmp_path):
     ],
 )
 def test_drawings_that_load_or_run_something_are_refused(svg):
-    section = Section("x", figures=(Figure("bad", "", svg),))
-    with pytest.raises(ValueError, match="outside the page"):
-        render_html(make_report(sections=(section,)))
+    for drawings in ((svg,), (CURVES, svg)):
+        section = Section("x", figures=(Figure("bad", "", *drawings),))
+        with pytest.raises(ValueError, match="outside the page"):
+            render_html(make_report(sections=(section,)))
+
+
+def test_an_interval_is_one_word_to_a_line_break():
+    cell = Cell("50.4", "+1.0 to -2.5, seeds 45.0 to 55.8; subject to change")
+    html = render_html(make_report(sections=(Section("x", tables=(Table(("score",), ((cell,),)),)),)))
+    assert "+1.0\xa0to\xa0-2.5, seeds 45.0\xa0to\xa055.8; subject to change" in html
 
 
 def test_figures_follow_the_page_and_share_no_id():

@@ -56,13 +56,13 @@ class Figure:
         title: What it shows.
         caption: How to read it.
         svg: The drawing, without anything loaded from elsewhere.
-        is_wide: Whether a narrow screen scrolls it instead of shrinking it.
+        narrow_svg: The same drawn for a narrow screen; empty where one drawing, as wide as half a page, serves both.
     """
 
     title: str
     caption: str
     svg: str = field(repr=False)
-    is_wide: bool = False
+    narrow_svg: str = field(default="", repr=False)
 
 
 @dataclass(frozen=True)

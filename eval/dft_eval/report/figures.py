@@ -39,6 +39,8 @@ _STYLES: dict[Role, Any] = {
     "sixth": (0, (2, 1)),
     "seventh": (0, (9, 1.5, 2, 1.5)),
 }
+# inches; a point of type is a pixel where a page, and a narrow screen, show them
+WIDE, NARROW = 9.6, 4.6
 _INK = "#010203"  # replaced by the page's text colour
 RC: Any = {
     "svg.fonttype": "none",
@@ -121,10 +123,15 @@ def draw_curves(panel: Panel, *, smooth: int = 1) -> str:
         return to_svg(canvas)
 
 
-def draw_histogram(panel: Panel) -> str:
-    """Grouped bars over equal bins of [0, 1]; values are shares, those below 1e-4 have no bar."""
+def draw_histogram(panel: Panel, *, is_narrow: bool = False) -> str:
+    """Grouped bars over equal bins of [0, 1]; values are shares, those below 1e-4 have no bar.
+
+    Args:
+        panel: What to draw.
+        is_narrow: For a narrow screen instead of a page's width.
+    """
     with rc_context(RC):
-        canvas = Canvas(figsize=(9.6, 3.3), layout="constrained")
+        canvas = Canvas(figsize=(NARROW if is_narrow else WIDE, 3.3), layout="constrained")
         axes = canvas.add_subplot()
         num_bins, num_series = len(panel.series[0].values), len(panel.series)
         width = 0.84 / num_bins / num_series

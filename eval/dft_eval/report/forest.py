@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from matplotlib import rc_context
 from matplotlib.figure import Figure as Canvas
 
-from dft_eval.report.figures import COLOURS, RC, Role, to_svg
+from dft_eval.report.figures import COLOURS, NARROW, RC, WIDE, Role, to_svg
 
 
 @dataclass(frozen=True)
@@ -45,11 +45,17 @@ class Row:
     intervals: tuple[Interval, ...]
 
 
-def draw_forest(rows: Sequence[Row], x_label: str) -> str:
-    """Intervals as lines, values as marks, 0 as a line; the first row on top."""
+def draw_forest(rows: Sequence[Row], x_label: str, *, is_narrow: bool = False) -> str:
+    """Intervals as lines, values as marks, 0 as a line; the first row on top.
+
+    Args:
+        rows: What to draw.
+        x_label: Below the axis.
+        is_narrow: For a narrow screen instead of a page's width.
+    """
     num_lines = sum(len(row.intervals) for row in rows) + len(rows)
     with rc_context(RC):
-        canvas = Canvas(figsize=(9.6, 0.9 + 0.24 * num_lines), layout="constrained")
+        canvas = Canvas(figsize=(NARROW if is_narrow else WIDE, 0.9 + 0.24 * num_lines), layout="constrained")
         axes = canvas.add_subplot()
         place, ticks, seen = 0.0, [], set()
         for row in rows:
@@ -77,5 +83,7 @@ def draw_forest(rows: Sequence[Row], x_label: str) -> str:
         axes.grid(visible=False, axis="y")
         axes.tick_params(axis="y", length=0)
         axes.set_xlabel(x_label)
-        axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=min(5, len(seen)), fontsize=10)
+        axes.legend(
+            loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=min(2 if is_narrow else 5, len(seen)), fontsize=10
+        )
         return to_svg(canvas)

@@ -50,7 +50,7 @@ def render_json(report: Report) -> str:
     content = {"schema_version": SCHEMA_VERSION, **asdict(report)}
     for section in content["sections"]:
         for figure in section["figures"]:
-            del figure["svg"]
+            del figure["svg"], figure["narrow_svg"]
     return json.dumps(content, indent=2, allow_nan=False) + "\n"
 
 
@@ -67,7 +67,7 @@ def render_html(report: Report) -> str:
     """
     for section in report.sections:
         for figure in section.figures:
-            if _OUTSIDE.search(figure.svg):
+            if _OUTSIDE.search(figure.svg + figure.narrow_svg):
                 raise ValueError(f"figure {figure.title!r} refers to something outside the page, or runs a script.")
     return _environment(autoescape=True).get_template("report.html.j2").render(report=report)
 
@@ -82,6 +82,7 @@ def _environment(*, autoescape: bool) -> jinja2.Environment:
         keep_trailing_newline=True,
     )
     environment.filters["drawing"] = Markup
+    environment.filters["unbroken"] = _unbroken
     environment.filters["is_head"] = _is_head
     environment.filters["cell"] = _markdown_cell
     environment.filters["example"] = _markdown_example
@@ -91,6 +92,11 @@ def _environment(*, autoescape: bool) -> jinja2.Environment:
 def _is_head(row: tuple[Cell, ...]) -> bool:
     """A row that names the ones below it, and nothing else."""
     return len(row) > 1 and not any(cell.text or cell.note for cell in row[1:])
+
+
+def _unbroken(text: str) -> str:
+    """The text with intervals, `1.0 to 2.0`, that no line break divides."""
+    return re.sub(r"(?<=\d) to (?=[+-]?\d)", "\N{NO-BREAK SPACE}to\N{NO-BREAK SPACE}", text)
 
 
 def _markdown_cell(cell: Cell) -> str:
