@@ -69,6 +69,14 @@ def test_every_arm_is_compared_with_the_baseline_and_with_sft_over_the_seeds(stu
     assert cells(report, "mathvision", "sft")["against sft"].text == ""
 
 
+def test_what_no_difference_can_reach_is_said_as_that(tmp_path):
+    for arm, seed, num_right in (("base", None, 12), ("dft", 0, 15), ("dft", 1, 55)):
+        write_arm(tmp_path, arm, seed, num_right)
+    report = build_comparison([tmp_path], baseline="base")
+    assert found(report)["dft", "base"]["detectable"] > 1
+    assert cells(report, "mathvision", "dft")["against base"].note.endswith("MDE above 100")
+
+
 def test_the_correction_is_over_an_arms_benchmarks(tmp_path):
     for arm, num_right in (("base", 12), ("dft", 20)):
         write_arm(tmp_path, arm, None, num_right, tasks=("mathvision", "mathverse"))

@@ -161,9 +161,14 @@ def _difference_cell(compared: Compared | None) -> Cell:
     has_interval = estimate.low is not None and estimate.high is not None
     p_value = f"p={compared.adjusted_p:.2g}" if has_interval else ""
     detectable = compared.difference.detectable
-    smallest = "" if detectable is None else f"MDE {percent(detectable)}"
-    note = _joined(points_interval(estimate), p_value, smallest)
+    note = _joined(points_interval(estimate), p_value, _smallest(detectable))
     return Cell(f"{points(estimate.value)} {compared.verdict}", note, TONES[compared.verdict])
+
+
+def _smallest(detectable: float | None) -> str:
+    if detectable is None:
+        return ""
+    return f"MDE {percent(detectable)}" if detectable <= 1 else "MDE above 100"  # no difference is as large
 
 
 def _paper(comparison: Comparison, task: str, column: str) -> dict[str, dict[str, str]]:
