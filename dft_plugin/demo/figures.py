@@ -69,6 +69,5 @@ def token_prob_figures(probs: Mapping[tuple[str, str], TokenProbs]) -> tuple[Fig
             for arm, (label, role) in zip(arms, _SERIES, strict=True)
         )
         panel = Panel("share of tokens (log)", "probability of the right token", series, is_log=True)
-        svgs = (draw_histogram(panel, is_narrow=narrow) for narrow in (False, True))
-        figures.append(Figure(title, _HISTOGRAM_CAPTION, *svgs))
+        figures.append(Figure(title, _HISTOGRAM_CAPTION, *draw_histogram(panel)))
     return tuple(figures)

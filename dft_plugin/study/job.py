@@ -36,7 +36,7 @@ class Done:
     fingerprint: str
     wall_s: float
     cpu_s: float
-    is_resumed: bool = False
+    is_resumed: bool
 
 
 @dataclass(frozen=True)

@@ -89,7 +89,7 @@ def pooled_coverage(study: Study, num_seeds: int, num_studies: int, rng: np.rand
 
 
 def p_values_of(passes: Any, parts: Parts, excludes: Any) -> Any:
-    """Give the p-values of the arms against the first; 1 where the interval holds 0, which decides nothing."""
+    """Give the p-values of the arms against the first; with several seeds 1 where the interval holds 0: undecided."""
     if passes.shape[-1] == 1:  # McNemar's exact test
         won = (passes[:, 1:, :, 0] & ~passes[:, :1, :, 0]).sum(axis=-1)
         lost = (~passes[:, 1:, :, 0] & passes[:, :1, :, 0]).sum(axis=-1)

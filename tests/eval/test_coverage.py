@@ -24,7 +24,7 @@ def test_intervals_hold_for_new_problems_and_seeds(rng, effect):
             assert shares["problems alone"] < 0.92
 
 
-@pytest.mark.parametrize(("num_seeds", "effect"), [(1, 0.0), (2, 1.0), (2, 3.0), (3, 3.0)])
+@pytest.mark.parametrize(("num_seeds", "effect"), [(1, 0.0), (2, 1.0), (2, 3.0), (3, 1.0), (3, 3.0)])
 def test_pages_rarely_claim_what_is_not_there(rng, num_seeds, effect):
     shares = false_verdicts(Study(30, (0.5,) * 9, effect), num_seeds, 500, rng)
     assert shares["one comparison"] <= 0.05

@@ -46,11 +46,13 @@ def test_runs_that_agree_are_known_to_half_a_problem(num_seeds):
     # no seed changes any answer: two seeds half a problem apart would look the same
     rng = np.random.default_rng(1)
     first, second = passes(rng, 1, 0.3), passes(rng, 1, 0.7)
-    one = seeded_difference(runs_of(first, [0]), runs_of(second, [0])).estimate
+    one = seeded_difference(runs_of(first, [0]), runs_of(second, [0]))
     repeated = (runs_of(np.repeat(table, num_seeds, 1), range(num_seeds)) for table in (first, second))
-    several = seeded_difference(*repeated).estimate
+    several = seeded_difference(*repeated)
     of_seeds = stats.t.ppf(0.975, num_seeds - 1) * 0.5 / len(PROBLEMS) / num_seeds
-    assert several.high - several.value == pytest.approx(math.hypot(one.high - one.value, of_seeds))
+    reach, alone = (each.estimate.high - each.estimate.value for each in (several, one))
+    assert reach == pytest.approx(math.hypot(alone, of_seeds))
+    assert several.detectable > one.detectable
 
 
 def test_two_seeds_that_tie_are_not_taken_for_certain():

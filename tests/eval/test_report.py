@@ -14,7 +14,7 @@ from tests.conftest import require
 CURVES = draw_curves(
     Panel("loss", "step", (Series("SFT", [3, 2, 1], "first"), Series("DFT", [3, 2.5, 2], "second"))), smooth=2
 )
-BARS = draw_histogram(Panel("share", "p", (Series("SFT", [0.5, 0.25, 0.0, 0.25], "first"),), is_log=True))
+BARS, _ = draw_histogram(Panel("share", "p", (Series("SFT", [0.5, 0.25, 0.0, 0.25], "first"),), is_log=True))
 
 
 def make_report(**changes):

@@ -65,8 +65,7 @@ def difference_figure(comparison: Comparison) -> tuple[Figure, ...]:
         f"Each arm minus {comparison.baseline}, with 95% intervals. Filled: decided after Holm's correction; hollow: "
         f"no decision.{_left_out(comparison)}"
     )
-    svgs = (draw_forest(rows, f"points against {comparison.baseline}", is_narrow=narrow) for narrow in (False, True))
-    return (Figure("Differences", caption, *svgs),)
+    return (Figure("Differences", caption, *draw_forest(rows, f"points against {comparison.baseline}")),)
 
 
 def curve_figures(comparison: Comparison, abouts: Sequence[About]) -> tuple[Figure, ...]:
@@ -109,12 +108,11 @@ def probability_figure(comparison: Comparison, probs: Mapping[str, Any]) -> tupl
     if not series:
         return ()
     panel = Panel("share of tokens (log)", "probability of the right token", tuple(series), is_log=True)
-    svgs = (draw_histogram(panel, is_narrow=narrow) for narrow in (False, True))
     caption = (
         f"{probs['num_tokens']:,} tokens of the same texts; {NUM_BINS} bins; one with less than one token in 10,000 "
         f"has no bar.{_left_out(comparison)}"
     )
-    return (Figure("Token probabilities", caption, *svgs),)
+    return (Figure("Token probabilities", caption, *draw_histogram(panel)),)
 
 
 def by_arm(probs: Mapping[str, Any]) -> dict[str, list[Mapping[str, Any]]]:

@@ -123,21 +123,20 @@ def draw_curves(panel: Panel, *, smooth: int = 1) -> str:
         return to_svg(canvas)
 
 
-def draw_histogram(panel: Panel, *, is_narrow: bool = False) -> str:
-    """Grouped bars over equal bins of [0, 1]; values are shares, those below 1e-4 have no bar.
+def draw_histogram(panel: Panel) -> tuple[str, str]:
+    """Grouped bars over equal bins of [0, 1], wide and narrow; values are shares, those below 1e-4 have no bar."""
+    return _histogram(panel, WIDE), _histogram(panel, NARROW)
 
-    Args:
-        panel: What to draw.
-        is_narrow: For a narrow screen instead of a page's width.
-    """
+
+def _histogram(panel: Panel, width: float) -> str:
     with rc_context(RC):
-        canvas = Canvas(figsize=(NARROW if is_narrow else WIDE, 3.3), layout="constrained")
+        canvas = Canvas(figsize=(width, 3.3), layout="constrained")
         axes = canvas.add_subplot()
         num_bins, num_series = len(panel.series[0].values), len(panel.series)
-        width = 0.84 / num_bins / num_series
+        bar = 0.84 / num_bins / num_series
         for index, series in enumerate(panel.series):
-            lefts = [bin_index / num_bins + 0.08 / num_bins + index * width for bin_index in range(num_bins)]
-            axes.bar(lefts, series.values, width, align="edge", color=COLOURS[series.role], label=series.label)
+            lefts = [bin_index / num_bins + 0.08 / num_bins + index * bar for bin_index in range(num_bins)]
+            axes.bar(lefts, series.values, bar, align="edge", color=COLOURS[series.role], label=series.label)
         axes.set_xlim(0, 1)
         axes.set_ylim(1e-4, 1.6)
         _finish(axes, panel)

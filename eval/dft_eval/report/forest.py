@@ -45,17 +45,15 @@ class Row:
     intervals: tuple[Interval, ...]
 
 
-def draw_forest(rows: Sequence[Row], x_label: str, *, is_narrow: bool = False) -> str:
-    """Intervals as lines, values as marks, 0 as a line; the first row on top.
+def draw_forest(rows: Sequence[Row], x_label: str) -> tuple[str, str]:
+    """Intervals as lines, values as marks, 0 as a line, the first row on top; wide and narrow."""
+    return _forest(rows, x_label, WIDE, 5), _forest(rows, x_label, NARROW, 2)
 
-    Args:
-        rows: What to draw.
-        x_label: Below the axis.
-        is_narrow: For a narrow screen instead of a page's width.
-    """
+
+def _forest(rows: Sequence[Row], x_label: str, width: float, num_columns: int) -> str:
     num_lines = sum(len(row.intervals) for row in rows) + len(rows)
     with rc_context(RC):
-        canvas = Canvas(figsize=(NARROW if is_narrow else WIDE, 0.9 + 0.24 * num_lines), layout="constrained")
+        canvas = Canvas(figsize=(width, 0.9 + 0.24 * num_lines), layout="constrained")
         axes = canvas.add_subplot()
         place, ticks, seen = 0.0, [], set()
         for row in rows:
@@ -83,7 +81,5 @@ def draw_forest(rows: Sequence[Row], x_label: str, *, is_narrow: bool = False) -
         axes.grid(visible=False, axis="y")
         axes.tick_params(axis="y", length=0)
         axes.set_xlabel(x_label)
-        axes.legend(
-            loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=min(2 if is_narrow else 5, len(seen)), fontsize=10
-        )
+        axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=min(num_columns, len(seen)), fontsize=10)
         return to_svg(canvas)
